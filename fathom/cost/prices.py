@@ -1,0 +1,108 @@
+"""What an hour of a device costs to rent, from the history in `prices.toml`: every entry with its date and source.
+
+A price here is what somebody paid or published for renting. What buying the machines costs is another question.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from datetime import date as Date
+from functools import cache
+from importlib import resources
+
+from fathom.cost.hardware import Accelerator, accelerator, accelerators
+from fathom.cost.interval import Interval
+from fathom.errors import FathomError
+
+# Prices older or newer than this around the asked date say little about it, so the nearest are taken.
+WINDOW_DAYS = 400
+# A device with one price on file: rental prices of one device at one time differ by about this factor between
+# hyperscaler list and small clouds (the spread of the H100 entries of prices.toml).
+LONE_PRICE_SPREAD = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceEntry:
+    accelerator: str
+    date: str
+    usd_per_hour: float
+    kind: str  # on-demand, spot, contract or stated
+    provider: str = ""
+    source_title: str
+    source_url: str
+
+
+@dataclass(frozen=True)
+class Price:
+    """Dollars an hour for one device, with where it comes from."""
+
+    usd_per_hour: Interval
+    date: str
+    source: str
+    entries: tuple[PriceEntry, ...]
+
+
+@cache
+def history() -> tuple[PriceEntry, ...]:
+    """Every price on file, oldest first."""
+    text = resources.files("fathom.cost").joinpath("prices.toml").read_text(encoding="utf-8")
+    return tuple(sorted((PriceEntry(**row) for row in tomllib.loads(text)["price"]), key=lambda row: row.date))
+
+
+def price(name: str, date: str | None = None) -> Price:
+    """Rental price of the device `name` around `date` (ISO; None: the newest on file), with an interval.
+
+    The interval is that of the entries within `WINDOW_DAYS` of the date. A device without an entry of its own takes
+    the price per unit of bf16 rate of the nearest device that has one, and `source` says so.
+    """
+    device = accelerator(name)
+    when = _date(date) if date else max(_date(row.date) for row in history())
+    rows = _near(device.name, when)
+    if rows:
+        return _price(rows, 1.0, "")
+    donor = _donor(device)
+    scale = device.peak_flops() / donor.peak_flops()
+    rows = _near(donor.name, when)
+    return _price(rows, scale, f"no price on file for {device.title}: scaled by peak rate from {donor.title}; ")
+
+
+def _near(name: str, when: Date) -> list[PriceEntry]:
+    rows = [row for row in history() if row.accelerator == name]
+    near = [row for row in rows if abs((_date(row.date) - when).days) <= WINDOW_DAYS]
+    return near or sorted(rows, key=lambda row: abs((_date(row.date) - when).days))[:1]
+
+
+def _price(rows: list[PriceEntry], scale: float, prefix: str) -> Price:
+    values = sorted(row.usd_per_hour * scale for row in rows)
+    if len(values) == 1:
+        spread = Interval(values[0] / LONE_PRICE_SPREAD, values[0], values[0] * LONE_PRICE_SPREAD)
+    else:
+        spread = Interval(values[0], _middle(values), values[-1])
+    sources = "; ".join(dict.fromkeys(f"{row.source_title} ({row.date})" for row in rows))
+    return Price(spread, rows[-1].date, prefix + sources, tuple(rows))
+
+
+def _donor(device: Accelerator) -> Accelerator:
+    """The device with a price that is most like this one: the same kind, the nearest release."""
+    priced = {row.accelerator for row in history()}
+    known = [row for row in accelerators().values() if row.name in priced]
+    alike = [row for row in known if (row.kind == "cpu") == (device.kind == "cpu")] or known
+    return min(alike, key=lambda row: (abs(_months(row.released) - _months(device.released)), row.name))
+
+
+def _middle(values: list[float]) -> float:
+    half = len(values) // 2
+    return values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2
+
+
+def _months(released: str) -> int:
+    year, month = released.split("-")[:2]
+    return int(year) * 12 + int(month)
+
+
+def _date(text: str) -> Date:
+    try:
+        return Date.fromisoformat(str(text))
+    except ValueError:
+        raise FathomError(f"date = {text!r} is not a date: write it as 2024-12-27") from None
