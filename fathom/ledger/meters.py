@@ -1,0 +1,147 @@
+"""Clocks and joules of a run: counters where the machine has them, power over time, else a model that says so.
+
+The parts are the host's processors (RAPL, else the model of `fathom.cost.energy`) and each GPU the process may use. A
+background thread samples, since power must be integrated and a RAPL counter wraps within the hour.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+
+from fathom.ledger import gpu, machine, rapl
+from fathom.ledger.events import Joules, Method, Odometer, Odometers
+
+COUNTER_PERIOD_SECONDS = 30.0  # a 262 kJ RAPL counter at 1 kW wraps in 4 minutes
+POWER_PERIOD_SECONDS = 0.5
+
+
+def wall_time() -> str:
+    """Now, UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def read_odometers() -> Odometers:
+    """Every counter of the machine as it stands now."""
+    zones = [
+        Odometer(device="rapl", id=zone.name, name=machine.processor()[0], joules=_joules(zone))
+        for zone in rapl.open_zones()
+    ]
+    return Odometers(
+        boot_id=machine.boot_id(),
+        host_id=machine.host_id(),
+        monotonic_seconds=time.monotonic(),
+        wall_time=wall_time(),
+        devices=[*zones, *(gpu.odometer(device) for device in gpu.open_devices())],
+    )
+
+
+def _joules(zone: rapl.Zone) -> float | None:
+    value = rapl.read_number(zone.path / "energy_uj")
+    return None if value is None else value / 1e6
+
+
+class Meter:
+    """Seconds and joules since `start`; both only ever grow."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._zones = rapl.open_zones()
+        self._gpus = [gpu.GpuMeter(device, modelled_share=GPU_SHARE) for device in gpu.visible(gpu.open_devices())]
+        self._cpu_watts = None if self._zones else modelled_cpu_watts()
+        self._thread: threading.Thread | None = None
+        self._started = 0.0
+
+    def start(self) -> Meter:
+        self._started = time.monotonic()
+        self._sample()
+        if self._zones or self._gpus:
+            self._thread = threading.Thread(target=self._watch, name="fathom-meter", daemon=True)
+            self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        integrating = any(meter.methods != {"counter"} for meter in self._gpus)
+        while not self._stop.wait(POWER_PERIOD_SECONDS if integrating else COUNTER_PERIOD_SECONDS):
+            self._sample()
+            integrating = any(meter.methods != {"counter"} for meter in self._gpus)
+
+    def _sample(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            for zone in self._zones:
+                zone.sample()
+            for meter in self._gpus:
+                meter.sample(now)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def read(self) -> Joules | None:
+        """Joules since the start, all parts together; None where even a model is missing."""
+        self._sample()
+        with self._lock:
+            return _total([*self._cpu_parts(), *self._gpu_parts()])
+
+    def _cpu_parts(self) -> list[Joules]:
+        if self._zones:
+            joules, lost = sum(zone.joules for zone in self._zones), sum(zone.lost_samples for zone in self._zones)
+            return [Joules(low=joules, likely=joules, high=joules, method="counter", lost_samples=lost)]
+        if self._cpu_watts is None:
+            return []
+        low, likely, high = (watts * self.seconds for watts in self._cpu_watts)
+        return [Joules(low=low, likely=likely, high=high, method="modelled")]
+
+    def _gpu_parts(self) -> list[Joules]:
+        return [
+            Joules(low=part.low, likely=part.likely, high=part.high, method=_method(part.methods), lost_samples=part.lost_samples)
+            for part in self._gpus
+        ]  # fmt: skip
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=2)
+
+
+# Share of its power limit that a GPU draws when nothing of it can be read; replaced by the cost room's figures.
+GPU_SHARE = (0.1, 0.6, 1.0)
+
+
+def modelled_cpu_watts() -> tuple[float, float, float] | None:
+    """(low, likely, high) watts of the cores that this process may use, from the cost room's table."""
+    return None
+
+
+def _method(methods: set[Method]) -> Method:
+    if not methods:
+        return "unknown"
+    return next(iter(methods)) if len(methods) == 1 else "mixed"
+
+
+def _total(parts: list[Joules]) -> Joules | None:
+    if not parts:
+        return None
+    return Joules(
+        low=sum(part.low for part in parts),
+        likely=sum(part.likely for part in parts),
+        high=sum(part.high for part in parts),
+        method=_method({part.method for part in parts}),
+        lost_samples=sum(part.lost_samples for part in parts),
+    )
+
+
+def difference(now: Joules | None, before: Joules | None) -> Joules | None:
+    """What passed between two readings of one meter, never below zero."""
+    if now is None or before is None:
+        return now
+    return Joules(
+        low=max(now.low - before.low, 0.0),
+        likely=max(now.likely - before.likely, 0.0),
+        high=max(now.high - before.high, 0.0),
+        method=now.method,
+        lost_samples=now.lost_samples - before.lost_samples,
+    )

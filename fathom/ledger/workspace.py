@@ -1,0 +1,75 @@
+"""The workspace's own ledger, `runs/ledger.jsonl`: every run is entered when it starts, and again when it goes on or ends.
+
+Several runs may write at once; each append holds the file's lock. What a run had taken so far is entered at every
+checkpoint, so that deleting the folder of a failed run does not delete its cost.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from fathom.errors import FathomError
+from fathom.ledger import lock
+from fathom.ledger.chain import Chain, Writer, read_chain
+from fathom.ledger.events import Odometers
+from fathom.ledger.totals import Totals
+
+LEDGER_NAME = "ledger.jsonl"
+Entry = Literal["start", "resume", "progress", "end"]
+
+
+def workspace_dir(runs: str | Path | None = None) -> Path:
+    """The folder of the runs: `runs` if given, else FATHOM_RUNS, else `runs` in the current folder."""
+    return Path(runs or os.environ.get("FATHOM_RUNS") or "runs")
+
+
+def enter(
+    workspace: Path,
+    entry: Entry,
+    *,
+    run: str,
+    run_id: str,
+    purpose: str,
+    head: str,
+    odometers: Odometers,
+    totals: Totals,
+    status: str = "running",
+) -> None:
+    """Append one durable entry about a run. `run_id` is the hash of its start event; `head` that of its last."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    path = workspace / LEDGER_NAME
+    body = {
+        "entry": entry,
+        "run": run,
+        "run_id": run_id,
+        "purpose": purpose,
+        "head": head,
+        "status": status,
+        "odometers": odometers.model_dump(),
+        "totals": totals.as_dict(),
+    }
+    with lock.exclusive(path):
+        writer = Writer(path)
+        try:
+            writer.append(body, durable=True)
+        finally:
+            writer.close()
+
+
+def read_workspace(workspace: Path) -> Chain:
+    """Every entry of the workspace, checked. Raises FathomError where there is no workspace."""
+    path = workspace / LEDGER_NAME
+    if not path.is_file():
+        raise FathomError(f"{workspace} has no {LEDGER_NAME}: no run was ever started there")
+    with lock.exclusive(path):
+        return read_chain(path)
+
+
+def runs(workspace: Path) -> dict[str, list[dict[str, Any]]]:
+    """The entries by run identity (a name used twice is two runs), in order of their start."""
+    by_run: dict[str, list[dict[str, Any]]] = {}
+    for entry in read_workspace(workspace).records:
+        by_run.setdefault(entry["run_id"], []).append(entry)
+    return by_run
