@@ -88,7 +88,7 @@ class EventBase(Typed):
     wall_time: str
     monotonic_seconds: float
     elapsed_seconds: float = Field(ge=0)
-    joules: Joules | None = None  # None: no meter and no model
+    joules: Joules
 
 
 class Start(EventBase):

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import psutil
 
 import fathom
+from fathom.cost.hardware import find
+from fathom.ledger import gpu
 from fathom.ledger.chain import digest
 
 # The packages whose version can change a result or a figure.
@@ -56,7 +59,29 @@ def hardware() -> dict[str, Any]:
         "cores_of_machine": psutil.cpu_count(logical=True),
         "bf16": "amx" if "amx_bf16" in flags else "avx512" if "avx512_bf16" in flags else "none",
         "memory_bytes": psutil.virtual_memory().total,
+        "gpus": [{"name": device.name, "id": device.id} for device in gpu.visible(gpu.open_devices())],
+        "billed": billed_devices(),
     }
+
+
+def billed_devices() -> list[dict[str, Any]]:
+    """What is paid for by the hour, under the names of the cost room's tables.
+
+    A rented GPU comes with its host, so where a run has GPUs only they are billed. A GPU that no table knows keeps the
+    name its driver gives it, and has no price.
+    """
+    gpus = Counter(device.name for device in gpu.visible(gpu.open_devices()))
+    if gpus:
+        return [{"device": row.name if (row := find(name)) else name, "count": n} for name, n in sorted(gpus.items())]
+    return [{"device": cpu_row(), "count": usable_cores()}]
+
+
+def cpu_row() -> str:
+    """The row of the hardware table that this processor's cores are taken for."""
+    row = find(processor()[0])
+    if row is not None and row.kind == "cpu":
+        return row.name
+    return "cpu-laptop" if Path("/sys/class/power_supply/BAT0").exists() else "cpu-server"
 
 
 def usable_cores() -> int:
@@ -92,7 +117,7 @@ def host_id() -> str:
 
 
 def code_version() -> dict[str, Any]:
-    """Version, digest of every source file of the package, and, in a git checkout, the commit and whether it is dirty."""
+    """Version, digest of all source files of the package and, in a git checkout, the commit and what differs from it."""
     root = Path(fathom.__file__).parent
     commit = _git(root, "rev-parse", "HEAD")
     status = _git(root, "status", "--porcelain", "--", ".") if commit else None

@@ -10,11 +10,14 @@ import threading
 import time
 from datetime import UTC, datetime
 
+from fathom.cost.energy import DRAW_SHARE, modelled_joules
 from fathom.ledger import gpu, machine, rapl
 from fathom.ledger.events import Joules, Method, Odometer, Odometers
 
 COUNTER_PERIOD_SECONDS = 30.0  # a 262 kJ RAPL counter at 1 kW wraps in 4 minutes
 POWER_PERIOD_SECONDS = 0.5
+# Share of its power limit that a GPU draws when nothing of it can be read: from idle (about a fifth) to the limit.
+MODELLED_GPU_SHARE = (0.2, DRAW_SHARE.median, 1.0)
 
 
 def wall_time() -> str:
@@ -49,8 +52,10 @@ class Meter:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._zones = rapl.open_zones()
-        self._gpus = [gpu.GpuMeter(device, modelled_share=GPU_SHARE) for device in gpu.visible(gpu.open_devices())]
-        self._cpu_watts = None if self._zones else modelled_cpu_watts()
+        self._gpus = [
+            gpu.GpuMeter(device, modelled_share=MODELLED_GPU_SHARE) for device in gpu.visible(gpu.open_devices())
+        ]
+        self._cpu, self._cores = machine.cpu_row(), machine.usable_cores()
         self._thread: threading.Thread | None = None
         self._started = 0.0
 
@@ -80,8 +85,8 @@ class Meter:
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def read(self) -> Joules | None:
-        """Joules since the start, all parts together; None where even a model is missing."""
+    def read(self) -> Joules:
+        """Joules since the start, all parts together. Modelled cores count as busy: the run keeps others off them."""
         self._sample()
         with self._lock:
             return _total([*self._cpu_parts(), *self._gpu_parts()])
@@ -90,30 +95,25 @@ class Meter:
         if self._zones:
             joules, lost = sum(zone.joules for zone in self._zones), sum(zone.lost_samples for zone in self._zones)
             return [Joules(low=joules, likely=joules, high=joules, method="counter", lost_samples=lost)]
-        if self._cpu_watts is None:
-            return []
-        low, likely, high = (watts * self.seconds for watts in self._cpu_watts)
-        return [Joules(low=low, likely=likely, high=high, method="modelled")]
+        modelled = modelled_joules(self._cpu, self.seconds, count=self._cores)
+        return [Joules(low=modelled.low, likely=modelled.median, high=modelled.high, method="modelled")]
 
     def _gpu_parts(self) -> list[Joules]:
         return [
-            Joules(low=part.low, likely=part.likely, high=part.high, method=_method(part.methods), lost_samples=part.lost_samples)
+            Joules(
+                low=part.low,
+                likely=part.likely,
+                high=part.high,
+                method=_method(part.methods),
+                lost_samples=part.lost_samples,
+            )
             for part in self._gpus
-        ]  # fmt: skip
+        ]
 
     def stop(self) -> None:
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=2)
-
-
-# Share of its power limit that a GPU draws when nothing of it can be read; replaced by the cost room's figures.
-GPU_SHARE = (0.1, 0.6, 1.0)
-
-
-def modelled_cpu_watts() -> tuple[float, float, float] | None:
-    """(low, likely, high) watts of the cores that this process may use, from the cost room's table."""
-    return None
 
 
 def _method(methods: set[Method]) -> Method:
@@ -122,9 +122,7 @@ def _method(methods: set[Method]) -> Method:
     return next(iter(methods)) if len(methods) == 1 else "mixed"
 
 
-def _total(parts: list[Joules]) -> Joules | None:
-    if not parts:
-        return None
+def _total(parts: list[Joules]) -> Joules:
     return Joules(
         low=sum(part.low for part in parts),
         likely=sum(part.likely for part in parts),
@@ -134,10 +132,8 @@ def _total(parts: list[Joules]) -> Joules | None:
     )
 
 
-def difference(now: Joules | None, before: Joules | None) -> Joules | None:
+def difference(now: Joules, before: Joules) -> Joules:
     """What passed between two readings of one meter, never below zero."""
-    if now is None or before is None:
-        return now
     return Joules(
         low=max(now.low - before.low, 0.0),
         likely=max(now.likely - before.likely, 0.0),

@@ -23,10 +23,7 @@ class Totals:
 
     def add(self, event: Payload) -> None:
         self.seconds += event.elapsed_seconds
-        if event.joules is None:
-            self.methods.add("unknown")
-        elif event.elapsed_seconds:
-            self.add_joules(event.joules)
+        self.add_joules(event.joules)
         if isinstance(event, Step):
             self.steps, self.tokens = self.steps + 1, self.tokens + event.tokens
         if isinstance(event, Step | Evaluation):

@@ -1,4 +1,4 @@
-"""The workspace's own ledger, `runs/ledger.jsonl`: every run is entered when it starts, and again when it goes on or ends.
+"""The workspace's own ledger, `runs/ledger.jsonl`: every run is entered when it starts, goes on and ends.
 
 Several runs may write at once; each append holds the file's lock. What a run had taken so far is entered at every
 checkpoint, so that deleting the folder of a failed run does not delete its cost.
