@@ -26,8 +26,9 @@ class RopeScaling:
     original_max_position_embeddings: int
     beta_fast: float = 32.0
     beta_slow: float = 1.0
-    mscale: float = 1.0
+    mscale: float = 0.0  # 0: not given; the rotary attention factor then follows from `factor` alone
     mscale_all_dim: float = 0.0
+    attention_factor: float = 0.0  # 0: derived from factor, mscale and mscale_all_dim
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
 
@@ -117,6 +118,11 @@ class ModelConfig:
     def qk_head_dim(self) -> int:
         """Width of one head's query and key."""
         return self.head_dim if self.attention == "grouped" else self.qk_nope_head_dim + self.qk_rope_head_dim
+
+    @property
+    def rotary_dim(self) -> int:
+        """Dimensions of one head's query and key that carry the position."""
+        return self.head_dim if self.attention == "grouped" else self.qk_rope_head_dim
 
 
 def _require(condition: bool, name: str, value: object, right: str) -> None:
