@@ -1,0 +1,176 @@
+"""Checkpoints: safetensors and one JSON file each, whole or absent, verified before use.
+
+    checkpoints/
+      latest               text: the name of the newest whole checkpoint
+      step-00000500/
+        model.safetensors      parameters (fp32) and buffers, by name
+        optimizer.safetensors  momenta and moments, by name
+        state.json             format version, step, and each file's SHA-256 and size
+
+A checkpoint is written into `.part-*`, each file and the folder flushed to the disk, then renamed; only then does
+`latest` move, and only then do older ones go. A kill at any moment leaves either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fathom.errors import FathomError, RunFailed
+from fathom.train.durable import disk_errors, file_sha256, flush_file, write_text
+
+FORMAT_VERSION = 1
+_PARTS = ("model", "optimizer")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One whole checkpoint: `step` steps are done."""
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+
+    def tensors(self, part: str = "model") -> dict[str, Tensor]:
+        """The tensors of 'model' or 'optimizer'. Raises FathomError where the file is damaged."""
+        file = self.path / f"{part}.safetensors"
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise FathomError(f"{file} is not a readable safetensors file: {error}") from None
+
+
+def checkpoints_directory(run_directory: Path) -> Path:
+    return run_directory / "checkpoints"
+
+
+def save(
+    run_directory: Path,
+    step: int,
+    *,
+    model: dict[str, Tensor],
+    optimizer: dict[str, Tensor],
+    state: dict[str, Any],
+    keep_last: int = 2,
+) -> Checkpoint:
+    """Write the state after `step` completed steps and point `latest` to it.
+
+    Raises RunFailed with the file's name where the disk is full; what was there before is then untouched.
+    """
+    directory = checkpoints_directory(run_directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    _sweep(directory)
+    final = directory / f"step-{step:08d}"
+    aside = directory / f".part-{final.name}"
+    try:
+        state = _write(aside, step, {"model": model, "optimizer": optimizer}, state)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if final.exists():  # the same step, written by the run that was killed and repeated exactly
+        shutil.rmtree(final)
+    aside.replace(final)
+    flush_file(directory)
+    write_text(directory / "latest", final.name + "\n")
+    _drop_others(final, keep_last)
+    return Checkpoint(final, step, state)
+
+
+def _write(aside: Path, step: int, parts: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> dict[str, Any]:
+    aside.mkdir()
+    files = {}
+    for part, tensors in parts.items():
+        file = aside / f"{part}.safetensors"
+        with disk_errors(file):
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+            flush_file(file)
+        files[file.name] = {"sha256": file_sha256(file), "bytes": file.stat().st_size}
+    state = {**state, "format_version": FORMAT_VERSION, "step": step, "files": files}
+    write_text(aside / "state.json", json.dumps(state, indent=1, sort_keys=True) + "\n")
+    flush_file(aside)
+    return state
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what a killed write left behind."""
+    for leftover in directory.glob(".part-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _drop_others(newest: Path, keep_last: int) -> None:
+    """Keep `newest` and the `keep_last` - 1 before it; a later step can only be a killed run's that `latest` never reached."""
+    others = sorted(newest.parent.glob("step-*"))
+    before = [path for path in others if path.name < newest.name]
+    kept = {newest, *before[-(keep_last - 1) :]} if keep_last > 1 else {newest}
+    for path in others:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def load_latest(run_directory: Path) -> Checkpoint | None:
+    """The newest checkpoint, verified file by file; None where the run has none yet."""
+    directory = checkpoints_directory(run_directory)
+    pointer = directory / "latest"
+    if not pointer.is_file():
+        return None
+    return load_checkpoint(directory / pointer.read_text(encoding="utf-8").strip())
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Verify one checkpoint folder. Raises FathomError naming the file that is missing, cut short, changed or of another version."""
+    state = _read_state(path / "state.json")
+    if state.get("format_version") != FORMAT_VERSION:
+        raise FathomError(
+            f"{path} has checkpoint format {state.get('format_version')!r}; this Fathom reads format {FORMAT_VERSION}"
+        )
+    for name, expected in _listed_files(path, state).items():
+        _verify_file(path / name, expected)
+    return Checkpoint(path, int(state["step"]), state)
+
+
+def _read_state(file: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FathomError(f"{file} is missing: the checkpoint is not whole") from None
+    except (ValueError, OSError) as error:
+        raise FathomError(f"{file} cannot be read: {error}") from None
+    if not isinstance(state, dict):
+        raise FathomError(f"{file} is not a checkpoint's state: a JSON object was expected")
+    return state
+
+
+def _listed_files(path: Path, state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    files, wanted = state.get("files"), {f"{part}.safetensors" for part in _PARTS}
+    step_ok = isinstance(state.get("step"), int)
+    if not step_ok or not isinstance(files, dict) or files.keys() != wanted:
+        raise FathomError(f"{path / 'state.json'} does not list the files {', '.join(sorted(wanted))} and a step")
+    return files
+
+
+def _verify_file(file: Path, expected: dict[str, Any]) -> None:
+    if not file.is_file():
+        raise FathomError(f"{file} is missing: the checkpoint is not whole")
+    size = file.stat().st_size
+    if size != expected.get("bytes"):
+        raise FathomError(f"{file} has {size} bytes instead of {expected.get('bytes')}: it was cut short or replaced")
+    if file_sha256(file) != expected.get("sha256"):
+        raise FathomError(f"{file} does not have the SHA-256 that its checkpoint recorded: it was changed or damaged")
+
+
+def check_room(run_directory: Path, bytes_needed: int) -> None:
+    """Refuse to start a run whose first checkpoint cannot fit. Raises RunFailed with both numbers."""
+    free = shutil.disk_usage(run_directory).free
+    if free < bytes_needed:
+        raise RunFailed(
+            f"a checkpoint needs {bytes_needed / 1e6:,.0f} MB and the disk of {os.fspath(run_directory)} has {free / 1e6:,.0f} MB free; "
+            "free some space or choose another place with --runs"
+        )

@@ -1,0 +1,106 @@
+"""Several processes, applied to a plain model from outside: FSDP2 over all ranks of a `torchrun`.
+
+Each rank sees its own rows of the same pure batch(step), gradients are summed (never averaged: the loss is already divided
+by the whole step's tokens), and parameters, gradients and optimizer state are sharded. The mesh has one dimension, `data`;
+expert parallelism would add a second one, `expert`, over which `shard` distributes the stacks of experts instead of
+sharding them, and nothing outside this file would change.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fathom.errors import FathomError
+
+
+@dataclass
+class Parallel:
+    """One process among `world`; the default is alone."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    mesh: Any = None
+
+    @classmethod
+    def from_environment(cls) -> Parallel:
+        """Join the process group that `torchrun` describes; alone where there is none."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            return cls()
+        alone = cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if alone.device.type == "cuda" else "gloo")
+        if alone.device.type == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        mesh = dist.init_device_mesh(alone.device.type, (world,), mesh_dim_names=("data",))
+        return cls(dist.get_rank(), world, alone.device, mesh)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process keeps the ledger and prints."""
+        return self.rank == 0
+
+    def rows(self, rows_per_step: int) -> list[int]:
+        """The rows of a step's batch that this process computes. Raises FathomError if they do not divide."""
+        if rows_per_step % self.world:
+            raise FathomError(
+                f"train.rows_per_step = {rows_per_step} does not divide among {self.world} processes; use a multiple of {self.world}"
+            )
+        share = rows_per_step // self.world
+        return list(range(self.rank * share, (self.rank + 1) * share))
+
+    def shard(self, model: nn.Module) -> nn.Module:
+        """Shard every block, then what is left, over the mesh."""
+        if self.world == 1:
+            return model
+        from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+        for block in model.layers:  # type: ignore[union-attr]
+            fully_shard(block, mesh=self.mesh)
+        fully_shard(model, mesh=self.mesh)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)
+        register_fsdp_forward_method(model, "loss")
+        return model
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """The full value of a tensor that may be sharded."""
+        return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+    def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors on every rank, so that rank 0 can write them; nothing to do when alone."""
+        return {name: self.whole(tensor) for name, tensor in tensors.items()} if self.world > 1 else tensors
+
+    def sum(self, values: dict[str, float]) -> dict[str, float]:
+        if self.world == 1:
+            return values
+        tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return dict(zip(values, tensor.tolist(), strict=True))
+
+    def balance(self, model: nn.Module, rate: float) -> None:
+        """One step of the router bias, from the load of all processes."""
+        if self.world > 1:
+            for load in model.router_state():  # type: ignore[operator]
+                dist.all_reduce(load)
+        model.update_router_bias(rate)  # type: ignore[operator]
+
+    def agree(self, value: Any) -> Any:
+        """Rank 0's value, on every rank: decisions that depend on a clock must be one process's."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def close(self) -> None:
+        if self.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()
