@@ -13,6 +13,7 @@ Leaving the block with an exception, or the interpreter without an end, writes t
 from __future__ import annotations
 
 import atexit
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +21,11 @@ from types import TracebackType
 from typing import Any
 
 from fathom.errors import FathomError
-from fathom.ledger import events, lock, machine, meters, workspace
+from fathom.ledger import events, lock, machine, meters, reading, receipt, workspace
 from fathom.ledger.chain import Writer, hash_file, read_chain
+from fathom.ledger.reading import LEDGER_NAME
 from fathom.ledger.totals import Totals
 
-LEDGER_NAME = "ledger.jsonl"
 _END_OF_EXCEPTION: dict[type[BaseException], events.EndStatus] = {
     KeyboardInterrupt: "interrupted",
     SystemExit: "interrupted",
@@ -47,6 +48,7 @@ class Ledger:
             raise
         self.totals, self.run_id, self.ended = Totals(), "", True
         self.purpose: events.Purpose = "final"
+        self._billed: list[dict[str, Any]] = []
         for event in self._past:
             self._remember(event)
         self.meter = meters.Meter().start()
@@ -172,6 +174,7 @@ class Ledger:
             self._append(events.End, durable=True, purpose=purpose, status=status, message=message, odometers=odometers)
             self._enter("end", odometers, status)
             self.ended = True
+            receipt.write(self.run_dir, self.workspace)
         self.close()
 
     def close(self) -> None:
@@ -220,14 +223,23 @@ class Ledger:
 
     def _remember(self, event: events.Event) -> None:
         self.totals.add(event.body)
+        if isinstance(event.body, events.Start | events.Resume):
+            self._billed = event.body.hardware.get("billed", [])
         if isinstance(event.body, events.Start):
             self.run_id, self.purpose = event.hash, event.body.purpose
 
-    def _enter(self, entry: workspace.Entry, odometers: events.Odometers, status: str = "running") -> None:
+    def _enter(self, entry: workspace.Entry, odometers: events.Odometers, status: reading.Status = "running") -> None:
+        purposes = reading.by_purpose(reading.read(self.run_dir), status) if entry == "end" else None
         workspace.enter(
-            self.workspace, entry, run=self.run_dir.name, run_id=self.run_id, purpose=self.purpose,
-            head=self._writer.head, odometers=odometers, totals=self.totals, status=status,
+            self.workspace, entry, run=run_name(self.run_dir, self.workspace), run_id=self.run_id,
+            purpose=self.purpose, head=self._writer.head, odometers=odometers, billed=self._billed,
+            totals=self.totals, by_purpose=purposes, status=status,
         )  # fmt: skip
+
+
+def run_name(run_dir: Path, runs: Path) -> str:
+    """How the workspace calls the run: its folder's path from there."""
+    return Path(os.path.relpath(run_dir, runs)).as_posix()
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -253,14 +265,3 @@ def last_session(past: list[events.Event], now: events.Odometers) -> dict[str, A
         if new.id == old.id and new.joules is not None and old.joules is not None and new.joules >= old.joules
     }
     return known
-
-
-def read(run_dir: Path | str) -> list[events.Event]:
-    """The events of a run, a torn last line left out. Raises FathomError where its ledger does not hold."""
-    path = Path(run_dir) / LEDGER_NAME
-    if not path.is_file():
-        raise FathomError(f"{run_dir} is not a run: it has no {LEDGER_NAME}")
-    chain = read_chain(path)
-    if chain.problems:
-        raise FathomError(f"{path} does not hold: {chain.problems[0]}")
-    return [events.event_from_record(record) for record in chain.records]

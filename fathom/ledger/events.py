@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -183,29 +183,29 @@ class Event(Typed):
     body: Payload
 
 
-def plain(value: Any) -> Any:
-    """The value as JSON can carry it exactly: large counts and numbers that are not finite as strings, arrays as lists.
+def plain(value: Any, whole: Callable[[int], int | str] = exact) -> Any:
+    """The value as canonical JSON carries it: large counts and numbers that are not finite as strings, arrays as lists.
 
-    Raises FathomError for a type that has no such form.
+    `whole` writes an integer. Raises FathomError for a type that has no such form.
     """
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int):
-        return exact(int(value))
+        return whole(int(value))
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, whole) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [plain(item, whole) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(dataclasses.asdict(value))
+        return plain(dataclasses.asdict(value), whole)
     if isinstance(value, BaseModel):
-        return plain(value.model_dump())
+        return plain(value.model_dump(), whole)
     if isinstance(value, PurePath | datetime.date):
         return str(value)
     if hasattr(value, "tolist"):  # arrays and scalars of numpy and torch, without importing either
-        return plain(value.tolist())
+        return plain(value.tolist(), whole)
     raise FathomError(f"a ledger cannot hold a {type(value).__name__}: {value!r:.80}")
 
 

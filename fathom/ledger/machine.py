@@ -27,7 +27,7 @@ _TELLING_PACKAGES = (
 _TELLING_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WORLD_SIZE", "RANK", "PYTORCH_CUDA_ALLOC_CONF",
 )  # fmt: skip
-_MAX_UNTRACKED_FILES = 50
+_MAX_DIRTY_FILES = 10
 
 
 def environment() -> dict[str, Any]:
@@ -117,7 +117,7 @@ def host_id() -> str:
 
 
 def code_version() -> dict[str, Any]:
-    """Version, digest of all source files of the package and, in a git checkout, the commit and what differs from it."""
+    """Version, digest of all source files of the package; in a git checkout the commit and what differs from it."""
     root = Path(fathom.__file__).parent
     commit = _git(root, "rev-parse", "HEAD")
     status = _git(root, "status", "--porcelain", "--", ".") if commit else None
@@ -126,7 +126,7 @@ def code_version() -> dict[str, Any]:
         "source_sha256": code_digest(root),
         "commit": commit,
         "dirty": None if status is None else bool(status),
-        "dirty_files": [line[3:] for line in (status or "").splitlines()[:_MAX_UNTRACKED_FILES]],
+        "dirty_files": [line[3:] for line in (status or "").splitlines()[:_MAX_DIRTY_FILES]],
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
 

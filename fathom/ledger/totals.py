@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from fathom.ledger.events import Evaluation, Joules, Payload, Step, exact
+from fathom.ledger.events import Evaluation, Joules, Payload, Step
 
 
 @dataclass
@@ -57,10 +57,10 @@ class Totals:
             "seconds": self.seconds,
             "joules": {**self.joules, "method": self.method, "lost_samples": self.lost_samples},
             "steps": self.steps,
-            "tokens": exact(self.tokens),
+            "tokens": self.tokens,
             "flops": {
-                "total": exact(self.flops.total()),
-                "by_component": {name: exact(count) for name, count in sorted(self.flops.items())},
+                "total": self.flops.total(),
+                "by_component": dict(sorted(self.flops.items())),
             },
         }
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from fathom.errors import FathomError
 from fathom.ledger import lock
 from fathom.ledger.chain import Chain, Writer, read_chain
-from fathom.ledger.events import Odometers
+from fathom.ledger.events import Odometers, plain
 from fathom.ledger.totals import Totals
 
 LEDGER_NAME = "ledger.jsonl"
@@ -34,7 +34,9 @@ def enter(
     purpose: str,
     head: str,
     odometers: Odometers,
+    billed: list[dict[str, Any]],
     totals: Totals,
+    by_purpose: dict[str, Totals] | None = None,
     status: str = "running",
 ) -> None:
     """Append one durable entry about a run. `run_id` is the hash of its start event; `head` that of its last."""
@@ -48,12 +50,15 @@ def enter(
         "head": head,
         "status": status,
         "odometers": odometers.model_dump(),
+        "billed": billed,
         "totals": totals.as_dict(),
     }
+    if by_purpose is not None:
+        body["by_purpose"] = {purpose: part.as_dict() for purpose, part in sorted(by_purpose.items())}
     with lock.exclusive(path):
         writer = Writer(path)
         try:
-            writer.append(body, durable=True)
+            writer.append(plain(body), durable=True)
         finally:
             writer.close()
 
