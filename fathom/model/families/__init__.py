@@ -1,0 +1,1 @@
+"""Published architectures and file formats, to and from ours."""
