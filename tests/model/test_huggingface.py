@@ -169,10 +169,13 @@ def test_multi_token_heads_lie_where_deepseek_keeps_them(tmp_path):
         assert torch.equal(ours, back), name
 
 
-def test_multi_token_head_computes_what_transformers_computes(tmp_path):
+def test_multi_token_head_computes_what_transformers_computes(tmp_path, monkeypatch):
     """The head's hidden states against transformers' own multi-token module on the exported files."""
     from transformers.modeling_layers import MtpModel
 
+    # transformers knows where the heads lie only for the published depth of 61 layers
+    patterns = [r"model\.layers\.2\..*"]
+    monkeypatch.setattr(transformers.DeepseekV3ForCausalLM, "_keys_to_ignore_on_load_unexpected", patterns)
     decoder = random_decoder(MTP_CONFIG)
     save_pretrained(decoder, tmp_path, torch.float32)
     main = transformers.DeepseekV3ForCausalLM.from_pretrained(tmp_path)
