@@ -6,6 +6,7 @@ checkpoint, so that deleting the folder of a failed run does not delete its cost
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -78,3 +79,28 @@ def runs(workspace: Path) -> dict[str, list[dict[str, Any]]]:
     for entry in read_workspace(workspace).records:
         by_run.setdefault(entry["run_id"], []).append(entry)
     return by_run
+
+
+def find_run(run: str, runs: Path | None = None) -> tuple[Path, Path]:
+    """(run folder, workspace) of a run given as a folder or by its name in the workspace.
+
+    Raises FathomError, with the nearest names, where there is none.
+    """
+    place = workspace_dir(runs)
+    for folder in (Path(run), place / run):
+        if (folder / LEDGER_NAME).is_file() and not _is_workspace(folder):
+            return folder, place if runs or folder == place / run else folder.resolve().parent
+    names = sorted({entries[0]["run"] for entries in _runs_or_none(place).values()})
+    close = difflib.get_close_matches(run, names, n=3, cutoff=0.4) or names[-3:]
+    hint = f"; there are {', '.join(close)}" if close else f"; {place} holds no runs"
+    raise FathomError(f"no run '{run}' here, neither a folder with a {LEDGER_NAME} nor a name in {place}{hint}")
+
+
+def _runs_or_none(place: Path) -> dict[str, list[dict[str, Any]]]:
+    return runs(place) if (place / LEDGER_NAME).is_file() else {}
+
+
+def _is_workspace(folder: Path) -> bool:
+    """A workspace's ledger has entries, a run's has events."""
+    records = read_chain(folder / LEDGER_NAME).records
+    return bool(records) and "entry" in records[0]

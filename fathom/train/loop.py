@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import torch
 
 from fathom.cost.flops import training_flops
-from fathom.errors import FathomError, RunFailed
-from fathom.ledger.book import Ledger
+from fathom.errors import RunFailed
+from fathom.ledger import Ledger
 from fathom.model.decoder import Decoder
 from fathom.train import checkpoint as checkpoints
 from fathom.train.fit import check_memory
@@ -124,8 +124,6 @@ class Session:
         self.optimizer = Optimizer(self.model, self.recipe.optimizer)
         if saved is not None:
             self._restore(saved)
-        if self.parallel.writes and self.ledger.started and self.step:
-            self.ledger.resumed(from_step=self.step)
         self.pace = Pace(self.recipe, self.folder, self.parallel)
         self.pace.begin(self.step)
         self._note_plan()
@@ -276,10 +274,12 @@ def build_model(recipe: Recipe, device: torch.device) -> Decoder:
 def open_ledger(
     recipe: Recipe, run_directory: Path, *, runs: Path | None = None, details: dict[str, Any] | None = None
 ) -> Ledger:
-    """The ledger of a new run, started; or of one that goes on (the loop then enters from which step)."""
+    """The ledger of a new run, started, or of one that goes on, resumed from its newest checkpoint."""
     exists = (run_directory / "ledger.jsonl").is_file()
     ledger = Ledger.resume(run_directory, runs=runs) if exists else Ledger.create(run_directory, runs=runs)
-    if not ledger.started:
+    if ledger.started:
+        ledger.resumed(from_step=checkpoints.latest_step(run_directory), details=details)
+    else:
         ledger.start(recipe=recipe_table(recipe), purpose=recipe.purpose, details=details)
     return ledger
 
@@ -307,6 +307,3 @@ class _Interrupts:
     def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["BatchSource", "FathomError", "Progress", "RunResult", "Session", "build_model", "open_ledger", "train"]
