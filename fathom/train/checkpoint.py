@@ -124,6 +124,16 @@ def load_latest(run_directory: Path) -> Checkpoint | None:
     return load_checkpoint(directory / pointer.read_text(encoding="utf-8").strip())
 
 
+def latest_step(run_directory: Path) -> int:
+    """Steps done at the newest checkpoint, by its name alone; 0 where there is none."""
+    pointer = checkpoints_directory(run_directory) / "latest"
+    name = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else "step-0"
+    try:
+        return int(name.removeprefix("step-"))
+    except ValueError:
+        raise FathomError(f"{pointer} names {name!r}, which is no checkpoint; it should be like step-00000500") from None
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Verify one checkpoint folder. Raises FathomError naming the file that is missing, cut short, changed or of another version."""
     state = _read_state(path / "state.json")
