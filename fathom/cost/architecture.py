@@ -21,6 +21,7 @@ class GroupedAttention:
     num_kv_heads: int
     head_dim: int
     window: int = 0  # positions a query may see, itself included; 0: all before it
+    chunk: int = 0  # queries see only their own chunk of so many positions (Llama 4); 0: no chunks
     qkv_bias: bool = False
     output_bias: bool = False
     norm_weights: int = 0  # weights of the query's and the key's norms together
@@ -29,7 +30,7 @@ class GroupedAttention:
 
 @dataclass(frozen=True, kw_only=True)
 class Indexer:
-    """The lightning indexer of DeepSeek sparse attention: small heads score every position, the best are attended to."""
+    """The lightning indexer of DeepSeek sparse attention: small heads score every position, the best are read."""
 
     num_heads: int
     head_dim: int
@@ -54,8 +55,8 @@ class CompressedAttention:
     """DeepSeek-V4's attention: one shared key-value head, compressed beyond a window.
 
     `ratio` positions make one entry: 0 is a plain window, 4 with an indexer is compressed sparse attention, 128 without
-    one is heavily compressed attention. With `overlap` each entry is pooled from two neighbouring windows, which doubles
-    the compressor's projections. Queries are compressed to `q_lora_rank`; the output projection is grouped.
+    one is heavily compressed attention. With `overlap` each entry is pooled from two neighbouring windows, which
+    doubles the compressor's projections. Queries are compressed to `q_lora_rank`; the output projection is grouped.
     """
 
     num_heads: int

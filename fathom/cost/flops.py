@@ -88,7 +88,7 @@ def forward_flops_per_token(
     """
     arch = Architecture.of(model)
     D = arch.hidden_size
-    count: Counter[str] = Counter({"embedding": 0.0})  # type: ignore[dict-item]
+    count: Counter[str] = Counter({"embedding": 0})
     for layer in arch.layers:
         count.update(_scaled(_layer(layer, D, sequence_length, causal), layer.count))
     count["output_head"] += _output_head(arch)  # type: ignore[assignment]
@@ -111,7 +111,7 @@ def decode_flops_per_token(
     arch = Architecture.of(model)
     positive("context", context)
     D = arch.hidden_size
-    count: Counter[str] = Counter({"embedding": 0.0})  # type: ignore[dict-item]
+    count: Counter[str] = Counter({"embedding": 0})
     for layer in arch.layers:
         one = _decode_attention(layer.attention, D, context, absorbed)
         one.update(_feed_forward(layer.feed_forward, D))
@@ -148,6 +148,14 @@ def _pairs(length: int, causal: bool, ratio: int, cap: int) -> float:
     return below + capped * at_cap
 
 
+def _chunked(lengths: Lengths, chunk: int) -> Lengths:
+    """Documents cut into chunks that cannot see each other."""
+    if not chunk:
+        return lengths
+    documents = [lengths] if isinstance(lengths, int) else lengths
+    return [min(chunk, length - start) for length in documents for start in range(0, length, chunk)]
+
+
 def _layer(layer: Layer, D: int, lengths: Lengths, causal: bool) -> Counter[str]:
     count = _attention(layer.attention, D, lengths, causal)
     count.update(_feed_forward(layer.feed_forward, D))
@@ -157,7 +165,7 @@ def _layer(layer: Layer, D: int, lengths: Lengths, causal: bool) -> Counter[str]
 
 def _attention(a: Attention, D: int, lengths: Lengths, causal: bool) -> Counter[str]:
     if isinstance(a, GroupedAttention):
-        return _grouped(a, D, mean_context(lengths, causal=causal, window=a.window))
+        return _grouped(a, D, mean_context(_chunked(lengths, a.chunk), causal=causal, window=a.window))
     if isinstance(a, LatentAttention):
         whole = mean_context(lengths, causal=causal)
         seen = mean_context(lengths, causal=causal, top_k=a.indexer.top_k) if a.indexer else whole
@@ -170,7 +178,8 @@ def _attention(a: Attention, D: int, lengths: Lengths, causal: bool) -> Counter[
 
 def _decode_attention(a: Attention, D: int, context: int, absorbed: bool) -> Counter[str]:
     if isinstance(a, GroupedAttention):
-        return _grouped(a, D, min(context, a.window) if a.window else context)
+        limits = [context, *(limit for limit in (a.window, a.chunk) if limit)]
+        return _grouped(a, D, min(limits))
     if isinstance(a, LatentAttention):
         seen = min(context, a.indexer.top_k) if a.indexer else context
         return _latent_absorbed(a, D, seen, context) if absorbed else _latent(a, D, seen, context, expand=seen)
@@ -266,7 +275,7 @@ def _output_head(arch: Architecture) -> float:
 
 
 def _counter(**components: float) -> Counter[str]:
-    return Counter(components)  # type: ignore[arg-type]
+    return Counter(components)
 
 
 def _scaled(count: Counter[str], factor: int) -> Counter[str]:

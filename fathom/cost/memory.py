@@ -78,7 +78,7 @@ def optimizer_values(model: ModelConfig | Architecture, optimizer: str) -> int:
 def activation_bytes_per_token(
     model: ModelConfig | Architecture, dtype: str = "bfloat16", checkpointing: str = "none"
 ) -> float:
-    """Bytes saved for the backward pass, a token. Full checkpointing keeps each layer's input and one layer's inside."""
+    """Bytes saved for backward, a token. Full checkpointing keeps each layer's input and the inside of one layer."""
     arch = Architecture.of(model)
     width, D = dtype_bytes(dtype), arch.hidden_size
     groups = [(layer.count, layer) for layer in arch.layers]
