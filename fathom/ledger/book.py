@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -198,7 +199,10 @@ class Ledger:
             self.end(_END_OF_EXCEPTION.get(type(error), "failed"), f"{type(error).__name__}: {error}")
 
     def _at_exit(self) -> None:
-        if not self.ended:
+        error = getattr(sys, "last_value", None)  # the exception that nobody caught, if that is why it leaves
+        if not self.ended and error is not None:
+            self.__exit__(type(error), error, None)
+        elif not self.ended:
             self.end("interrupted", "the interpreter left without ending the run")
 
     def _append(

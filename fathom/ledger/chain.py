@@ -112,13 +112,13 @@ def _number(text: str) -> int | float:
 
 def _link(chain: Chain, record: dict[str, Any], number: int, pending: bytes | None) -> None:
     """Hold a sound record against the line before it and against the torn stretch that it may speak of."""
-    if record.get("previous") != chain.head or record.get("sequence") != len(chain.records):
-        chain.problems.append(f"line {number} does not follow the line before it: lines were removed, added or moved")
     named = record.get("torn")
     if pending is not None and named != _describe(pending):
         chain.problems.append(f"line {number - 1} is not a ledger line: it was changed or damaged")
     if pending is None and named is not None and named["bytes"]:
         chain.problems.append(f"line {number} speaks of a torn line before it that is not there")
+    if record.get("previous") != chain.head or record.get("sequence") != len(chain.records):
+        chain.problems.append(f"line {number} does not follow the line before it: lines were removed, added or moved")
     chain.records.append(record)
 
 

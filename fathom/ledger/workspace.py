@@ -89,7 +89,7 @@ def find_run(run: str, runs: Path | None = None) -> tuple[Path, Path]:
     place = workspace_dir(runs)
     for folder in (Path(run), place / run):
         if (folder / LEDGER_NAME).is_file() and not _is_workspace(folder):
-            return folder, place if runs or folder == place / run else folder.resolve().parent
+            return folder, place if runs else folder.resolve().parent
     names = sorted({entries[0]["run"] for entries in _runs_or_none(place).values()})
     close = difflib.get_close_matches(run, names, n=3, cutoff=0.4) or names[-3:]
     hint = f"; there are {', '.join(close)}" if close else f"; {place} holds no runs"

@@ -1,0 +1,31 @@
+"""`fathom --help` answers at once: it loads no heavy package. Its time is measured in `benchmarks/startup.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "pydantic", "numpy", "rich", "scipy", "matplotlib", "transformers", "fathom.ledger", "fathom.cost"}
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nonsense"]])
+def test_help_loads_no_heavy_package(arguments):
+    code = f"from fathom.cli import main; sys.argv = ['fathom', *{arguments!r}]\ntry: main()\nexcept SystemExit: pass"
+    assert not HEAVY & modules_after(code)
+
+
+def test_the_package_alone_loads_nothing_heavy():
+    assert not HEAVY & modules_after("import fathom")
+
+
+@pytest.mark.parametrize("module", ["fathom.ledger", "fathom.ledger.receipt", "fathom.cost", "fathom.cli.receipt"])
+def test_ledgers_and_receipts_never_load_torch(module):
+    assert "torch" not in modules_after(f"import {module}")
