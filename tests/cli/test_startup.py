@@ -11,9 +11,9 @@ HEAVY = {"torch", "pydantic", "numpy", "rich", "scipy", "matplotlib", "transform
 
 
 def modules_after(code: str) -> set[str]:
-    script = f"import sys\n{code}\nprint(*sys.modules)"
+    script = f"import sys\n{code}\nprint()\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nonsense"]])
