@@ -1,0 +1,162 @@
+"""Cleaning and judging documents: Unicode repair, and quality rules that name what they drop.
+
+The rules follow Gopher (Rae et al., arXiv:2112.11446, table A1) and C4 (Raffel et al., arXiv:1910.10683), with
+thresholds loosened to what is broken in any hand-picked folder: there is no minimum length, and code is judged only by
+the rules that hold for code. A rule that would drop more than half of a source is switched off for it (see `decide`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from fathom.errors import MissingExtra
+
+CURATION_VERSION = 1  # part of the cache key: change it with any rule
+SWITCH_OFF_SHARE = 0.5  # of a source; a rule that drops more is wrong about that source
+MIN_WORDS_JUDGED = 50  # Gopher's shortest document; shorter ones say too little to be judged by shares
+
+# Control characters but tab, line feed and carriage return; byte order marks and noncharacters.
+_JUNK = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufdd0-\ufdef\ufffe\uffff]")
+_LINE_ENDS = re.compile("\r\n?|\u2028|\u2029")
+_TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+_BLANK_RUN = re.compile(r"\n{4,}")
+_WORD = re.compile(r"\w+")
+
+# reasons, in the order in which they are tried; a document is counted under the first that holds
+RULES = ("empty", "undecodable", "no_letters", "long_words", "repeated_lines", "repeated_words", "placeholder")
+_CODE_RULES = frozenset({"empty", "undecodable", "repeated_lines"})
+_NEVER_OFF = frozenset({"empty", "undecodable"})
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    text: str
+    changes: tuple[str, ...]
+
+
+def clean(text: str) -> Cleaned:
+    """Repair what is broken and keep what is merely unusual: quotes, widths and ligatures stay as they were written."""
+    changes = []
+    if "\r" in text or "\u2028" in text or "\u2029" in text:
+        text = _LINE_ENDS.sub("\n", text)
+        changes.append("line_ends")
+    if not text.isascii():
+        text = _repair_unicode(text, changes)
+    if _JUNK.search(text):
+        text = _JUNK.sub("", text)
+        changes.append("control_characters")
+    tidy = _BLANK_RUN.sub("\n\n\n", _TRAILING.sub("", text)).strip("\n")
+    if tidy != text:
+        text = tidy
+        changes.append("blank_space")
+    return Cleaned(text, tuple(changes))
+
+
+def _repair_unicode(text: str, changes: list[str]) -> str:
+    try:
+        import ftfy
+        from ftfy.badness import is_bad
+    except ImportError as error:
+        raise MissingExtra("ftfy") from error
+    if is_bad(text):
+        fixed = ftfy.fix_encoding(text)
+        if fixed != text:
+            changes.append("encoding_repaired")
+            text = fixed
+    if not unicodedata.is_normalized("NFC", text):
+        text = unicodedata.normalize("NFC", text)
+        changes.append("composed")
+    return text
+
+
+def judge(text: str, *, code: bool) -> str | None:
+    """The first quality rule that a document breaks, None if it breaks none."""
+    if not text.strip():
+        return "empty"
+    rules = _CODE_RULES if code else RULES
+    for rule in RULES:
+        if rule in rules and _CHECKS[rule](text):
+            return rule
+    return None
+
+
+def _undecodable(text: str) -> bool:
+    """More than one character in a hundred could not be decoded: not text, or of an unknown encoding."""
+    return text.count("\ufffd") * 100 > len(text)
+
+
+def _no_letters(text: str) -> bool:
+    """Fewer than a quarter of the visible characters are letters or digits: tables of rules, dumps, drawings."""
+    sample = text[:20_000]
+    visible = sum(not char.isspace() for char in sample)
+    return visible > 200 and sum(map(str.isalnum, sample)) * 4 < visible
+
+
+def _long_words(text: str) -> bool:
+    """A mean word of more than 20 characters (Gopher: 10): encoded data. Scripts without spaces are let through."""
+    words = text[:20_000].split()
+    if len(words) < MIN_WORDS_JUDGED or not text[:2000].isascii():
+        return False
+    return sum(map(len, words)) > 20 * len(words)
+
+
+def _repeated_lines(text: str) -> bool:
+    """More than 60% of the characters stand in lines seen before (Gopher: 20%, for scraped pages)."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) < 10:
+        return False
+    unique = sum(map(len, set(lines)))
+    return unique < 0.4 * sum(map(len, lines))
+
+
+def _repeated_words(text: str) -> bool:
+    """One pair of words makes up more than 20% of a document (Gopher's top 2-gram)."""
+    words = text[:50_000].split()
+    if len(words) < MIN_WORDS_JUDGED:
+        return False
+    if len(set(words)) > len(words) * 0.2:  # with so many different words no pair can be that frequent
+        return False
+    pair, count = Counter(zip(words, words[1:], strict=False)).most_common(1)[0]
+    return count * (len(pair[0]) + len(pair[1])) > 0.2 * sum(map(len, words))
+
+
+def _placeholder(text: str) -> bool:
+    """C4's rule against pages of filler."""
+    return "lorem ipsum" in text[:2000].lower()
+
+
+_CHECKS = {
+    "empty": lambda text: False,
+    "undecodable": _undecodable,
+    "no_letters": _no_letters,
+    "long_words": _long_words,
+    "repeated_lines": _repeated_lines,
+    "repeated_words": _repeated_words,
+    "placeholder": _placeholder,
+}
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words without punctuation, for comparing documents."""
+    return _WORD.findall(text.lower())
+
+
+def decide(verdicts: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Which rules hold for a source: (verdicts with the rules switched off set to 0, notes).
+
+    `verdicts` is uint8 [documents]: 0 or 1 + the index in `RULES`. A rule that drops more than half of a source's
+    documents is a rule that misjudges the source, so it does not hold there.
+    """
+    verdicts = verdicts.copy()
+    notes = []
+    for number, rule in enumerate(RULES, 1):
+        share = float((verdicts == number).mean()) if len(verdicts) else 0.0
+        if rule not in _NEVER_OFF and share > SWITCH_OFF_SHARE:
+            verdicts[verdicts == number] = 0
+            notes.append(f"rule '{rule}' would have dropped {share:.0%} of the documents and was switched off")
+    return verdicts, notes

@@ -1,0 +1,254 @@
+"""From sources to a directory of token shards with its manifest, in one atomic step.
+
+Two passes. The first reads every source once, cleans and judges each document and spools it to disk. Then it is
+decided over all documents together what stays (rules, duplicates, held-out documents), the tokenizer is trained on a
+sample if none is given, and the second pass encodes the spool into shards. The directory appears under its name only
+when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from fathom.data.chat import render_batch
+from fathom.data.curate import CURATION_VERSION, RULES
+from fathom.data.records import FORMAT_VERSION, MANIFEST_NAME, Manifest, ShardEntry, SourceEntry, TokenizerRecord, verify
+from fathom.data.sources import Source, open_sources
+from fathom.data.spool import Spool, SpooledDocument, SpooledSource, gather
+from fathom.data.tokenizer import Tokenizer, train_tokenizer
+from fathom.data.writer import ShardWriter
+from fathom.errors import FathomError
+
+Progress = Callable[[str, int, int | None], None]  # stage, documents done, documents in all if known
+DEFAULT_VOCAB_SIZE = 8192
+DEFAULT_HELD_OUT = 0.02
+TOKENIZER_SAMPLE_BYTES = 10_000_000  # more text than this moves an 8k vocabulary's bytes per token by under 1%
+_ENCODED_AT_ONCE = 2048  # documents
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result besides the sources."""
+
+    vocab_size: int
+    tokenizer_digest: str | None
+    seed: int
+    held_out_fraction: float
+
+
+def prepare(
+    sources: Sequence[Source | str | Path],
+    directory: Path | str,
+    *,
+    vocab_size: int = DEFAULT_VOCAB_SIZE,
+    tokenizer: Tokenizer | None = None,
+    seed: int = 0,
+    held_out_fraction: float = DEFAULT_HELD_OUT,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Prepare `sources` in `directory` and return its manifest; at once if the same data is prepared there already.
+
+    `seed` chooses the tokenizer's training sample; which documents are held out depends on their text alone. Raises
+    `FathomError` for input that cannot be used and for a directory that holds something else; then nothing is left.
+    """
+    opened = _opened(sources)
+    settings = _checked(vocab_size, tokenizer, seed, held_out_fraction)
+    directory = Path(directory)
+    key = data_key(opened, settings)
+    if existing := _existing(directory, key):
+        return existing
+    with _partial(directory) as partial:
+        manifest = _prepare(opened, partial, settings, key, tokenizer, progress or (lambda stage, done, total: None))
+        return _publish(partial, directory, manifest)
+
+
+def prepare_cached(sources: Sequence[Source | str | Path], root: Path | str, **options: object) -> tuple[Manifest, Path]:
+    """`prepare` in a directory of `root` that is named after the content, so that equal requests share it."""
+    opened = _opened(sources)
+    settings = _checked(
+        options.get("vocab_size", DEFAULT_VOCAB_SIZE), options.get("tokenizer"), options.get("seed", 0), options.get("held_out_fraction", DEFAULT_HELD_OUT)  # type: ignore[arg-type]
+    )
+    directory = Path(root) / data_key(opened, settings)[:16]
+    return prepare(opened, directory, **options), directory  # type: ignore[arg-type]
+
+
+def _opened(sources: Sequence[Source | str | Path]) -> list[Source]:
+    if not sources:
+        raise FathomError("no data was named: give a file, a folder, hf:NAME, builtin:stdlib or builtin:problems")
+    opened: list[Source] = []
+    for source in sources:
+        opened += [source] if isinstance(source, Source) else open_sources([source])
+    names = Counter(source.name for source in opened)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise FathomError(f"two sources are called {repeated[0]!r}; name each file or folder once")
+    return opened
+
+
+def _checked(vocab_size: int, tokenizer: Tokenizer | None, seed: int, held_out_fraction: float) -> Settings:
+    if not 0 <= held_out_fraction <= 0.5:
+        raise FathomError(f"the held-out fraction is {held_out_fraction}; it must be between 0 and 0.5")
+    digest = tokenizer.digest if tokenizer else None
+    return Settings(0 if tokenizer else vocab_size, digest, seed, held_out_fraction)
+
+
+def data_key(sources: Sequence[Source], settings: Settings) -> str:
+    """SHA-256 over everything that decides the prepared data: sources by content, settings, versions."""
+    content = {
+        "format": FORMAT_VERSION,
+        "curation": CURATION_VERSION,
+        "settings": asdict(settings),
+        "sources": [source.identity() for source in sources],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# -- the directory -----------------------------------------------------------------------------------------------
+
+
+def _existing(directory: Path, key: str) -> Manifest | None:
+    """The manifest of the same data prepared before; refuses a directory of anything else."""
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return None
+    if not directory.is_dir():
+        raise FathomError(f"{directory} is a file; name a directory that is new, empty, or holds this same data")
+    if not (directory / MANIFEST_NAME).exists():
+        raise FathomError(f"{directory} is not empty and holds no prepared data; name a new or empty directory")
+    manifest = Manifest.load(directory)
+    if manifest.key != key:
+        raise FathomError(f"{directory} holds other prepared data (its sources, settings or versions differ); name another directory")
+    return verify(directory)
+
+
+@contextlib.contextmanager
+def _partial(directory: Path) -> Iterator[Path]:
+    """A directory to work in beside `directory`; gone afterwards, whatever happens."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    for stale in directory.parent.glob(f".{directory.name}.partial-*"):
+        pid = stale.name.rpartition("-")[2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    partial = directory.parent / f".{directory.name}.partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _publish(partial: Path, directory: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest last, make everything durable, then let the whole directory appear under its name."""
+    (partial / MANIFEST_NAME).write_text(manifest.to_json(), "utf-8")
+    for path in sorted(partial.rglob("*")):
+        _sync(path)
+    _sync(partial)
+    try:
+        partial.rename(directory)  # replaces an empty directory, never a full one
+    except OSError:
+        existing = _existing(directory, manifest.key)  # somebody else prepared the same meanwhile
+        if existing is None:
+            raise
+        return existing
+    _sync(directory.parent)
+    return manifest
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# -- the work ----------------------------------------------------------------------------------------------------
+
+
+def _prepare(sources: list[Source], partial: Path, settings: Settings, key: str, tokenizer: Tokenizer | None, progress: Progress) -> Manifest:
+    spool = gather(sources, partial / "spool", settings.held_out_fraction, progress)
+    trained_here = tokenizer is None
+    if tokenizer is None:
+        progress("tokenizer", 0, None)
+        tokenizer = train_tokenizer(_sample(spool, settings.seed), settings.vocab_size)
+    tokenizer.save(partial / "tokenizer")
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    entries = []
+    done, total = 0, sum(source.documents_kept for source in spool.sources)
+    for index, source in enumerate(spool.sources):
+        writers = {split: ShardWriter(partial, f"{index:03d}-{split}", dtype) for split in ("train", "held_out")}
+        for document, ids, text_bytes, mask in _encoded(spool.documents(index), tokenizer):
+            writers[document.split].add(ids, text_bytes, mask)
+            done += 1
+            if done % 256 == 0 or done == total:
+                progress("encode", done, total)
+        entries.append(_entry(source, {split: writer.close() for split, writer in writers.items()}))
+    shutil.rmtree(partial / "spool")
+    return Manifest(
+        key=key,
+        held_out_fraction=settings.held_out_fraction,
+        curation={"version": CURATION_VERSION, "rules": list(RULES), "near_duplicates": "MinHash, 14 bands of 8, 5-word shingles"},
+        tokenizer=_tokenizer_record(tokenizer, trained_here),
+        token_dtype=dtype,  # type: ignore[arg-type]
+        sources=tuple(entries),
+    )
+
+
+def _sample(spool: Spool, seed: int) -> Iterator[str]:
+    """About `TOKENIZER_SAMPLE_BYTES` of the training text, documents chosen by hash so that sources keep their shares."""
+    share = TOKENIZER_SAMPLE_BYTES / max(1, sum(source.text_bytes for source in spool.sources))
+    for index in range(len(spool.sources)):
+        for document in spool.documents(index):
+            chance = hashlib.sha256(f"{seed}/{document.id}".encode() + document.text[:256].encode("utf-8", "replace")).digest()
+            if document.split == "train" and int.from_bytes(chance[:8], "big") < share * 2**64:
+                yield document.text
+
+
+def _encoded(documents: Iterator[SpooledDocument], tokenizer: Tokenizer) -> Iterator[tuple[SpooledDocument, list[int], int, list[bool] | None]]:
+    """(document, ids, bytes of the text to be predicted, mask) for each document, in order, encoded in groups."""
+    while group := list(islice(documents, _ENCODED_AT_ONCE)):
+        plain = tokenizer.encode_batch(document.text for document in group if document.messages is None)
+        chats = render_batch(tokenizer, (document.messages for document in group if document.messages is not None), False)
+        for document in group:
+            if document.messages is None:
+                ids = [tokenizer.document_start_id, *next(plain), tokenizer.document_end_id]
+                yield document, ids, tokenizer.count_bytes(document.text), None
+            else:
+                rendered = next(chats)
+                yield document, rendered.ids, rendered.answer_bytes, rendered.answer_mask
+
+
+def _entry(source: SpooledSource, shards: dict[str, ShardEntry]) -> SourceEntry:
+    return SourceEntry(**source.facts(), train=shards["train"], held_out=shards["held_out"])
+
+
+def _tokenizer_record(tokenizer: Tokenizer, trained_here: bool) -> TokenizerRecord:
+    return TokenizerRecord(
+        digest=tokenizer.digest,
+        vocab_size=tokenizer.vocab_size,
+        trained_here=trained_here,
+        document_start_id=tokenizer.document_start_id,
+        document_end_id=tokenizer.document_end_id,
+        pad_id=tokenizer.pad_id,
+        control_ids=tuple(sorted(tokenizer.control_tokens.values())),
+    )
+
+
+def changed_sources(manifest: Manifest, sources: Sequence[Source | str | Path]) -> list[str]:
+    """Names of sources whose content is no longer what `manifest` recorded, added and missing ones included."""
+    now = {source.name: source.identity()["sha256"] for source in _opened(sources)}
+    then = {source.name: source.sha256 for source in manifest.sources}
+    return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+
+
+__all__ = ["Manifest", "Progress", "changed_sources", "data_key", "prepare", "prepare_cached", "verify"]
