@@ -131,7 +131,9 @@ def latest_step(run_directory: Path) -> int:
     try:
         return int(name.removeprefix("step-"))
     except ValueError:
-        raise FathomError(f"{pointer} names {name!r}, which is no checkpoint; it should be like step-00000500") from None
+        raise FathomError(
+            f"{pointer} names {name!r}, which is no checkpoint; it should be like step-00000500"
+        ) from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -41,9 +41,7 @@ def test_one_batch_of_eight_equals_eight_of_one(model: dict) -> None:
     (model_a, a), (model_b, b) = one_step(together, batch), one_step(apart, batch)
     assert a.loss == pytest.approx(b.loss, rel=1e-6)
     assert a.gradient_norm == pytest.approx(b.gradient_norm, rel=1e-5)
-    differences = [
-        (p - q).abs().max().item() for p, q in zip(model_a.parameters(), model_b.parameters(), strict=True)
-    ]
+    differences = [(p - q).abs().max().item() for p, q in zip(model_a.parameters(), model_b.parameters(), strict=True)]
     assert max(differences) < 2e-3  # AdamW divides by a gradient near zero here and there: the worst case is loose,
     assert sum(differences) / len(differences) < 1e-4  # the mean is not
 
@@ -86,7 +84,9 @@ def test_a_loss_that_is_not_a_number_leaves_the_weights_alone() -> None:
         model.norm.weight[0] = float("nan")
     before = {name: p.clone() for name, p in model.named_parameters()}
     with pytest.raises(NotFinite):
-        take_step(model, Optimizer(model, recipe.optimizer), TinyBatches(4, 16).batch(0), recipe, 1e-2, Parallel(device=CPU))
+        take_step(
+            model, Optimizer(model, recipe.optimizer), TinyBatches(4, 16).batch(0), recipe, 1e-2, Parallel(device=CPU)
+        )
     for name, p in model.named_parameters():
         assert torch.equal(torch.nan_to_num(p), torch.nan_to_num(before[name])), name
         assert p.grad is None

@@ -1,0 +1,37 @@
+"""`fathom runs`: every run of the workspace, failed ones too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--runs", type=click.Path(path_type=Path), help="The workspace (default: FATHOM_RUNS, else ./runs).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(runs: Path | None, as_json: bool) -> None:
+    """List every run that was started in this workspace, in order, and what each took."""
+    import json
+
+    from fathom.ledger.programme import run_lines
+    from fathom.ledger.workspace import workspace_dir
+
+    lines = [line.as_dict() for line in run_lines(workspace_dir(runs))]
+    if as_json:
+        click.echo(json.dumps({"runs": lines}, ensure_ascii=False, allow_nan=False))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from fathom.ledger import show
+
+    table = Table("run", "purpose", "status", "started", "steps", "time", "energy", "dollars", box=box.SIMPLE)
+    for line in lines:
+        table.add_row(
+            Text(line["run"]), show.PURPOSES.get(line["purpose"], line["purpose"]), line["status"], line["started"][:16],
+            f"{line['steps']:,}", show.seconds(line["seconds"]), show.joules(line["joules"]), show.usd(line["usd"]),
+        )  # fmt: skip
+    Console(highlight=False).print(table)
