@@ -140,7 +140,9 @@ def _print_programme(console: Console, programme: dict[str, Any]) -> None:
     from fathom.ledger import show
 
     states = ", ".join(f"{count} {status}" for status, count in programme["by_status"].items())
-    _print_purposes(console, programme["by_purpose"], f"The workspace, {programme['runs_started']} runs ({states})")
+    _print_purposes(
+        console, programme["by_purpose"], f"The workspace, runs started: {programme['runs_started']} ({states})"
+    )
     total = [show.scaled(programme["flops"]["total"], "FLOP"), show.seconds(programme["seconds"])]
     total += [show.joules(programme["joules"]), show.usd(programme["usd"])]
     console.print("Together: " + "; ".join(total), markup=False)

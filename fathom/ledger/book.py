@@ -112,7 +112,9 @@ class Ledger:
         tokens: int = 0,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """What the run learns from, as its manifest has it."""
+        """What the run learns from, as its manifest has it. `manifest_sha256` is the hash of data/manifest.json."""
+        if manifest_sha256 and ":" not in manifest_sha256:
+            manifest_sha256 = f"sha256:{manifest_sha256}"
         self._append(
             events.Data, purpose="data", sources=sources, manifest_sha256=manifest_sha256, tokens=tokens,
             details=dict(details or {}),
