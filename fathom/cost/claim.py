@@ -81,7 +81,8 @@ class Check:
     """An identity that the claim's own figures must satisfy.
 
     `expression` and `equals` are arithmetic over figures; they agree when they differ by at most `tolerance`
-    (relative). `if_not` is what follows when they do not, `says` what it shows, in plain words.
+    (relative), or by `relation` when the one is at most, or at least, the other. `if_not` is what follows when they
+    do not agree, `says` what it shows, in plain words.
     """
 
     title: str
@@ -91,6 +92,7 @@ class Check:
     if_not: Literal["impossible", "implausible", "note"]
     says: str
     unit: str = ""
+    relation: Literal["equals", "at most", "at least"] = "equals"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar
 
 from fathom.cost import expression
 from fathom.cost.checks import positive
 from fathom.cost.claim import KINDS, Check, Claim, Figure, Omission, Result, Source, Stage
 from fathom.cost.figures import KNOWN, TEXT, check_number, check_together
-from fathom.cost.hardware import accelerator, canonical_precision
+from fathom.cost.hardware import accelerator as find_accelerator
+from fathom.cost.hardware import canonical_precision
 from fathom.errors import FathomError
+
+accelerator = cache(find_accelerator)  # a hundred claims name a dozen devices
 
 _TOP = {"id", "title", "kind", "subject", "family", "made_by", "date", "statement"}
 _OPTIONAL = {"source", "figures", "stage", "check", "result", "omission", "model", "flags", "context", "compares_with"}
@@ -28,7 +32,7 @@ def parse_claim(table: Mapping[str, Any], path: str) -> Claim:
     _required(table, _TOP, where)
     if table["kind"] not in KINDS:
         raise FathomError(f"{where}kind = {table['kind']!r} is not known: it must be one of {', '.join(KINDS)}")
-    sources = _sources(table.get("source", []), where)
+    sources = parse_sources(table.get("source", []), where)
     figures = _figures(table.get("figures", {}), sources, where)
     stages = tuple(_stage(row, sources, where) for row in _rows(table, "stage", where))
     claim = Claim(
@@ -54,8 +58,7 @@ def parse_omission(row: Mapping[str, Any], sources: Mapping[str, Source], where:
     here = f"{where}omission '{row.get('name', '?')}': "
     _known_keys(row, {f.name for f in fields(Omission)}, here)
     _required(row, {"name", "says", "low", "high", "per", "source", "where"}, here)
-    if row["per"] not in ("usd", "run"):
-        raise FathomError(f"{here}per = {row['per']!r} must be 'usd' or 'run'")
+    _one_of(row, "per", ("usd", "run"), here)
     low, high = (float(positive(f"{here}{end}", row[end], zero=True)) for end in ("low", "high"))
     if low > high:
         raise FathomError(f"{here}low = {low:g} must not exceed high = {high:g}")
@@ -63,7 +66,8 @@ def parse_omission(row: Mapping[str, Any], sources: Mapping[str, Source], where:
     return Omission(**rest, low=low, high=high, source=_source_of(row, sources, here))
 
 
-def _sources(rows: Any, where: str) -> dict[str, Source]:
+def parse_sources(rows: Any, where: str) -> dict[str, Source]:
+    """The `[[source]]` tables by id."""
     if not isinstance(rows, list) or not rows:
         raise FathomError(f"{where}a claim needs at least one [[source]] with id, title and url")
     found: dict[str, Source] = {}
@@ -128,12 +132,12 @@ def _stage(row: Mapping[str, Any], sources: Mapping[str, Source], where: str) ->
 def _row(kind: type[Row], row: Mapping[str, Any], name: str, where: str) -> Row:
     here = f"{where}{name} '{row.get('title', '?')}': "
     _known_keys(row, {f.name for f in fields(kind)}, here)
-    _required(row, {f.name for f in fields(kind)} - {"unit", "says"}, here)
+    _required(row, {f.name for f in fields(kind)} - {"unit", "says", "relation"}, here)
     if kind is Check:
-        positive(f"{here}tolerance", row["tolerance"], zero=True)
-        if row["if_not"] not in ("impossible", "implausible", "note"):
-            raise FathomError(f"{here}if_not = {row['if_not']!r} must be 'impossible', 'implausible' or 'note'")
         _required(row, {"says"}, here)
+        positive(f"{here}tolerance", row["tolerance"], zero=True)
+        _one_of(row, "if_not", ("impossible", "implausible", "note"), here)
+        _one_of(row, "relation", ("equals", "at most", "at least"), here)
     return kind(**row)
 
 
@@ -144,6 +148,11 @@ def _check_expressions(claim: Claim, where: str) -> None:
         expression.names(check.equals)
     for result in claim.results:
         expression.evaluate(result.expression, claim.numbers())
+
+
+def _one_of(row: Mapping[str, Any], key: str, right: tuple[str, ...], here: str) -> None:
+    if row.get(key, right[0]) not in right:
+        raise FathomError(f"{here}{key} = {row[key]!r} must be one of {', '.join(right)}")
 
 
 def _source_of(row: Mapping[str, Any], sources: Mapping[str, Source], here: str) -> Source:

@@ -1,0 +1,89 @@
+"""What a stated price leaves out: a ledger of lines, each a range with its source.
+
+The lines that hold for every training run are in `claims/omissions.toml`; a claim adds its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fathom.cost.claim import Claim, Omission
+from fathom.cost.claim_file import parse_omission, parse_sources
+from fathom.cost.claims import read_toml
+
+FILE = "omissions.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One omission in dollars. `low` and `high` are None where the run's own price is not known."""
+
+    omission: Omission
+    low_usd: float | None
+    high_usd: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        row = self.omission
+        return {
+            "name": row.name,
+            "says": row.says,
+            "low_usd": self.low_usd,
+            "high_usd": self.high_usd,
+            "range": {"low": row.low, "high": row.high, "per": row.per},
+            "adds_to_the_price": row.adds,
+            "source": {"title": row.source.title, "url": row.source.url, "where": row.where, "seen": row.seen},
+        } | ({"seen_in": row.seen_in} if row.seen_in else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OmissionLedger:
+    """The stated price and everything beside it."""
+
+    price_usd: float | None
+    price_method: str
+    lines: tuple[Line, ...]
+
+    @property
+    def total_usd(self) -> tuple[float, float] | None:
+        """Price and all lines that add to it, low and high; None without a price."""
+        if self.price_usd is None:
+            return None
+        added = [line for line in self.lines if line.omission.adds]
+        low = sum(line.low_usd or 0 for line in added)
+        high = sum(line.high_usd or 0 for line in added)
+        return self.price_usd + low, self.price_usd + high
+
+    def to_dict(self) -> dict[str, Any]:
+        total = self.total_usd
+        return {
+            "price_usd": {"value": self.price_usd, "unit": "US dollars", "method": self.price_method},
+            "left_out": [line.to_dict() for line in self.lines],
+            "with_what_is_left_out_usd": {"low": total[0], "high": total[1]} if total else None,
+        }
+
+
+@cache
+def of_every_run() -> tuple[Omission, ...]:
+    text = resources.files("fathom.cost.claims").joinpath(FILE).read_text(encoding="utf-8")
+    table = read_toml(text, FILE)
+    sources = parse_sources(table["source"], f"{FILE}: ")
+    return tuple(parse_omission(row, sources, f"{FILE}: ") for row in table["omission"])
+
+
+def ledger(claim: Claim, price_usd: float | None, price_method: str) -> OmissionLedger:
+    """All lines for `claim`, in dollars of its price."""
+    rows = (*claim.omissions, *(of_every_run() if claim.kind == "training" else ()))
+    return OmissionLedger(
+        price_usd=price_usd, price_method=price_method, lines=tuple(_line(row, price_usd) for row in rows)
+    )
+
+
+def _line(row: Omission, price_usd: float | None) -> Line:
+    if row.per == "usd":
+        return Line(omission=row, low_usd=row.low, high_usd=row.high)
+    if price_usd is None:
+        return Line(omission=row, low_usd=None, high_usd=None)
+    return Line(omission=row, low_usd=row.low * price_usd, high_usd=row.high * price_usd)

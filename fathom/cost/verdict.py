@@ -1,0 +1,162 @@
+"""The trial of a claim: `consistent`, `implausible`, `impossible` or `cannot be told`, with the reasons.
+
+Two rulers, both from outside the claim: the hardware's peak rate, which nothing exceeds, and the utilisation of the
+published runs on file, which says what has been done. Beside them stand the claim's own figures, which must fit each
+other. The worst finding decides. A critic's claim is tried by the same rules as a maker's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fathom.cost import expression
+from fathom.cost.claim import Claim
+from fathom.cost.figures import UNITS
+from fathom.cost.omissions import OmissionLedger, ledger
+from fathom.cost.verdict_checks import Finding, findings, values_for
+from fathom.cost.verdict_expect import Expectation, Priced, expectation, priced
+from fathom.cost.verdict_fleet import Capacity, CounterClaim, capacity, counter_claim
+from fathom.cost.verdict_physics import Distribution, Physics, Work, missing, physics, published, work
+from fathom.cost.verdict_reasons import of_checks, of_kind, of_physics
+from fathom.cost.verdict_words import Reason, Verdict
+from fathom.errors import FathomError
+
+# A utilisation this many times the limit is a slip of units sooner than a claim.
+UNIT_SLIP = (300.0, 3e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Everything that was found. `missing` names what the claim lacks to be held against hardware."""
+
+    claim: Claim
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    work: Work | None
+    physics: Physics | None
+    runs: Distribution
+    findings: tuple[Finding, ...]
+    missing: tuple[str, ...]
+    expected: Expectation | None
+    priced: Priced | None
+    counter: CounterClaim | None
+    capacity: Capacity | None
+    omissions: OmissionLedger
+    results: tuple[tuple[str, float, str, str], ...]  # title, value, unit, what it says
+
+
+def try_claim(claim: Claim) -> Trial:
+    """Try `claim` from first principles. Raises `FathomError` where a figure must be a slip of units."""
+    done, found = work(claim), physics(claim)
+    _question_units(claim, found)
+    values = values_for(claim, done, found)
+    checks = findings(claim, values)
+    lacking = missing(claim) if claim.kind in ("training", "closed") else []
+    runs = published(claim.id)
+    reasons = _reasons(claim, found, checks, lacking, runs)
+    money = priced(claim, found)
+    return Trial(
+        claim=claim,
+        verdict=_worst(reasons),
+        reasons=tuple(reasons),
+        work=done,
+        physics=found,
+        runs=runs,
+        findings=tuple(checks),
+        missing=tuple(lacking),
+        expected=expectation(claim, done, found, runs),
+        priced=money,
+        counter=counter_claim(claim, found) if found else None,
+        capacity=capacity(claim) if claim.kind == "capacity" else None,
+        omissions=ledger(claim, money.usd if money else None, money.method if money else ""),
+        results=tuple(_results(claim, values)),
+    )
+
+
+def _worst(reasons: Sequence[Reason]) -> Verdict:
+    """Impossible, then implausible, then consistent; only where nothing at all could be tried, cannot be told."""
+    given = {reason.verdict for reason in reasons}
+    for verdict in (Verdict.IMPOSSIBLE, Verdict.IMPLAUSIBLE):
+        if verdict in given:
+            return verdict
+    if Verdict.CANNOT_BE_TOLD in given:
+        return Verdict.CANNOT_BE_TOLD
+    return Verdict.CONSISTENT if given else Verdict.CANNOT_BE_TOLD
+
+
+def _reasons(
+    claim: Claim, found: Physics | None, checks: Sequence[Finding], lacking: Sequence[str], runs: Distribution
+) -> list[Reason]:
+    rows = of_physics(claim, found, runs) if found else []
+    rows += of_checks(checks)
+    return rows + of_kind(claim, found, lacking)
+
+
+def _question_units(claim: Claim, found: Physics | None) -> None:
+    """Thousands of times faster than any machine, or slower than any run, is a unit mistaken."""
+    if found is None:
+        return
+    share = found.share_of_limit
+    if UNIT_SLIP[0] < share < UNIT_SLIP[1] or 1 / UNIT_SLIP[1] < share < 1 / (100 * UNIT_SLIP[0]):
+        size = "above" if share > 1 else "of"
+        raise FathomError(
+            f"{claim.path}: the figures are questioned: {found.work.tokens:g} tokens in {found.device_hours:g} "
+            f"device-hours would be {share:,.3g} times {size} what {found.device.title} can do at most; are thousands, millions or "
+            f"billions mixed up, or hours on the clock given for device-hours?"
+        )
+
+
+def _results(claim: Claim, values: dict[str, float]) -> list[tuple[str, float, str, str]]:
+    return [(r.title, expression.evaluate(r.expression, values), r.unit, r.says) for r in claim.results]
+
+
+def trial_dict(trial: Trial) -> dict[str, Any]:
+    """The trial as `fathom claim --json` prints it; the keys are described in `docs/claims.md`."""
+    claim = trial.claim
+    computed = trial.physics or trial.work
+    return {
+        "claim": claim.id,
+        "title": claim.title,
+        "kind": claim.kind,
+        "subject": claim.subject,
+        "made_by": claim.made_by,
+        "date": claim.date,
+        "statement": claim.statement,
+        "context": claim.context,
+        "verdict": str(trial.verdict),
+        "reasons": [reason.to_dict() for reason in trial.reasons],
+        "missing": list(trial.missing),
+        "figures": {name: figure.to_dict() for name, figure in claim.figures.items()},
+        "stages": [{"name": s.name, "figures": {n: f.to_dict() for n, f in s.figures.items()}} for s in claim.stages],
+        "sources": [
+            {"id": s.id, "title": s.title, "url": s.url, "primary": s.primary, "note": s.note}
+            for s in claim.sources.values()
+        ],
+        "computed": computed.to_dict() if computed else None,
+        "published_runs": _runs_dict(trial),
+        "expected": trial.expected.to_dict() if trial.expected else None,
+        "price": trial.priced.to_dict() if trial.priced else None,
+        "checks": [finding.to_dict() for finding in trial.findings],
+        "results": [{"title": t, "value": v, "unit": u, "says": s} for t, v, u, s in trial.results],
+        "left_out": trial.omissions.to_dict(),
+        "counter_claim": trial.counter.to_dict() if trial.counter else None,
+        "capacity": trial.capacity.to_dict() if trial.capacity else None,
+        "units": {name: unit for name, unit in UNITS.items() if name in claim.figures},
+    } | _rule_dict(claim)
+
+
+def _runs_dict(trial: Trial) -> dict[str, Any]:
+    runs = trial.runs
+    quantiles = {f"p{q}": runs.quantile(q / 100) for q in (0, 10, 25, 50, 75, 90, 100)}
+    below = runs.rank(trial.physics.utilisation) if trial.physics else None
+    return {"count": len(runs.values), "utilisation": quantiles, "runs_below_this_claim": below}
+
+
+def _rule_dict(claim: Claim) -> dict[str, Any]:
+    if claim.kind != "rule":
+        return {}
+    from fathom.cost.verdict_rule import table
+
+    return {"accelerators": [row.to_dict() for row in table()]}

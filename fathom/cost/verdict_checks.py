@@ -1,0 +1,134 @@
+"""Do a claim's own figures fit each other? Each `[[check]]` is an identity; what it lacks is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fathom.cost import expression
+from fathom.cost.claim import Check, Claim
+from fathom.cost.verdict_physics import NEEDED, Physics, Work, accelerator
+
+Outcome = Literal["holds", "fails", "cannot be told"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One check after the trial. `left` and `right` are the two sides, None where a figure is `missing`."""
+
+    check: Check
+    outcome: Outcome
+    left: float | None = None
+    right: float | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def off(self) -> float | None:
+        """Relative difference of the sides."""
+        if self.left is None or not self.right:
+            return None
+        return self.left / self.right - 1
+
+    @property
+    def counts(self) -> bool:
+        """Whether a failure bears on the verdict."""
+        return self.check.if_not != "note"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "title": self.check.title,
+            "outcome": self.outcome,
+            "expression": self.check.expression,
+            "relation": self.check.relation,
+            "equals": self.check.equals,
+            "left": self.left,
+            "right": self.right,
+            "unit": self.check.unit,
+            "off_by": self.off,
+            "tolerance": self.check.tolerance,
+            "if_not": self.check.if_not,
+            "missing": list(self.missing),
+            "says": self.check.says,
+        }
+
+
+def values_for(claim: Claim, work: Work | None, physics: Physics | None) -> dict[str, float]:
+    """The claim's figures and what is computed from them: `model_flops`, `model_flops_per_token`, `peak_flops`,
+    `utilisation_computed`, and for rules `tpp_<accelerator>`, the total processing performance of every device."""
+    values = claim.numbers()
+    if work is not None:
+        values |= {"model_flops": work.flops, "model_flops_per_token": work.flops_per_token}
+    if claim.text("accelerator"):
+        values["peak_flops"] = accelerator(claim.text("accelerator")).peak_flops("bf16")
+    if physics is not None:
+        values["utilisation_computed"] = physics.utilisation
+    if claim.kind == "rule":
+        from fathom.cost.verdict_rule import performance_values
+
+        values |= performance_values()
+    return values
+
+
+def findings(claim: Claim, values: Mapping[str, float]) -> list[Finding]:
+    """Every check of the claim, tried, and those that any run with the figures must pass."""
+    return [_try(check, values) for check in (*claim.checks, *_of_any_run(claim))]
+
+
+def _try(check: Check, values: Mapping[str, float]) -> Finding:
+    needed = dict.fromkeys([*expression.names(check.expression), *expression.names(check.equals)])
+    lacking = tuple(name for name in needed if name not in values)
+    if lacking:
+        return Finding(check=check, outcome="cannot be told", missing=lacking)
+    left, right = expression.evaluate(check.expression, values), expression.evaluate(check.equals, values)
+    return Finding(check=check, outcome="holds" if _holds(check, left, right) else "fails", left=left, right=right)
+
+
+def _holds(check: Check, left: float, right: float) -> bool:
+    slack = check.tolerance * abs(right)
+    if check.relation == "at most":
+        return left <= right + slack
+    if check.relation == "at least":
+        return left >= right - slack
+    return abs(left - right) <= slack
+
+
+# Rounded figures of one table differ by a few percent; more is a contradiction.
+ROUNDING = 0.03
+
+
+def _of_any_run(claim: Claim) -> list[Check]:
+    """Identities that hold by the meaning of the words, for files that do not write them out."""
+    names, written = claim.numbers(), " ".join(check.expression for check in claim.checks)
+    rows = []
+    priced = {"device_hours", "price_usd_per_hour", "cost_usd"} <= names.keys() and "price_usd_per_hour" not in written
+    if priced and claim.figures["device_hours"].basis == "stated":
+        rows.append(
+            Check(
+                title="Hours times rent is the price",
+                expression="device_hours * price_usd_per_hour",
+                equals="cost_usd",
+                tolerance=ROUNDING,
+                if_not="implausible",
+                says="The stated price is the stated hours at the stated rent.",
+                unit="US dollars",
+            )
+        )
+    if {"device_hours", "accelerator_count", "wall_days"} <= names.keys() and "wall_days" not in written:
+        rows.append(
+            Check(
+                title="Devices times days are the hours",
+                expression="accelerator_count * wall_days * 24",
+                equals="device_hours",
+                tolerance=5 * ROUNDING,  # days are given whole
+                if_not="implausible",
+                says="The stated devices for the stated days are the stated hours.",
+                unit="device-hours",
+            )
+        )
+    return rows
+
+
+def describe(names: tuple[str, ...] | list[str]) -> str:
+    """Missing figures in words, each with its name in a claim file, for a sentence."""
+    return ", ".join(f"{NEEDED[name]} ({name})" if name in NEEDED else name for name in names)

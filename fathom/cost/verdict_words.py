@@ -1,0 +1,33 @@
+"""The four verdicts and the reasons that lead to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    CONSISTENT = "consistent"
+    IMPLAUSIBLE = "implausible"
+    IMPOSSIBLE = "impossible"
+    CANNOT_BE_TOLD = "cannot be told"
+
+
+MEANING = {
+    Verdict.CONSISTENT: "The figures fit each other, the hardware and what other published runs reached.",
+    Verdict.IMPLAUSIBLE: "The figures are outside of what has been published, or contradict each other, without asking "
+    "more than the hardware can do.",
+    Verdict.IMPOSSIBLE: "The figures ask for more than the hardware can do, or cannot all be true together.",
+    Verdict.CANNOT_BE_TOLD: "A figure that is needed was not published; it is named.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """One sentence that bears on the verdict."""
+
+    verdict: Verdict
+    text: str
+
+    def to_dict(self) -> dict[str, str]:
+        return {"verdict": str(self.verdict), "text": self.text}
