@@ -100,7 +100,7 @@ def share_chart(rows: Sequence[tuple[str, Sequence[Share | None]]], names: Seque
     """One line a kind: each run's share as a dot with its interval, side by side."""
     lane = ROW_HEIGHT * max(len(names), 1)
     height = TOP + len(rows) * (lane + 8) + BOTTOM
-    left = 150
+    left = 172
 
     def across(share: float) -> float:
         return left + share * (WIDTH - left - RIGHT - 30)
@@ -115,7 +115,7 @@ def share_chart(rows: Sequence[tuple[str, Sequence[Share | None]]], names: Seque
     for position, (kind, shares) in enumerate(rows):
         top = TOP + position * (lane + 8)
         parts.append(Markup('<text class="kind" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-            left - 10, top + lane / 2 + 4, _short(kind, 24)
+            left - 10, top + lane / 2 + 4, _short(kind, 23)
         ))  # fmt: skip
         parts += [
             _whisker(number, share, across, top + ROW_HEIGHT * (number + 0.5))
