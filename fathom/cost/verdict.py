@@ -100,10 +100,10 @@ def _question_units(claim: Claim, found: Physics | None) -> None:
         return
     share = found.share_of_limit
     if UNIT_SLIP[0] < share < UNIT_SLIP[1] or 1 / UNIT_SLIP[1] < share < 1 / (100 * UNIT_SLIP[0]):
-        size = "above" if share > 1 else "of"
+        rate = f"{share:,.0f} times" if share > 1 else f"a {1 / share:,.0f}th of"
         raise FathomError(
             f"{claim.path}: the figures are questioned: {found.work.tokens:g} tokens in {found.device_hours:g} "
-            f"device-hours would be {share:,.3g} times {size} what {found.device.title} can do at most; are thousands, millions or "
+            f"device-hours would be {rate} what {found.device.title} can do at most; are thousands, millions or "
             f"billions mixed up, or hours on the clock given for device-hours?"
         )
 

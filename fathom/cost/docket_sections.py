@@ -1,0 +1,184 @@
+"""A trial as a list of sections: one text for the terminal, for Markdown and for the site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fathom.cost.claim import Figure, Source
+from fathom.cost.docket_sections_tables import (
+    capacity_rows,
+    counter_text,
+    expected_text,
+    follows_rows,
+    in_short,
+    omission_rows,
+    omission_total,
+    rule_rows,
+    stage_rows,
+)
+from fathom.cost.say import exact, usd
+from fathom.cost.verdict import Trial
+from fathom.cost.verdict_words import MEANING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading with paragraphs, bullets and a table, each of which may be empty. `key` is its place in a link."""
+
+    key: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    bullets: tuple[tuple[str, str], ...] = ()  # a mark (a verdict, or "") and the text
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    links: tuple[Source, ...] = field(default=())
+
+    @property
+    def empty(self) -> bool:
+        return not (self.paragraphs or self.bullets or self.rows or self.links)
+
+
+def sections(trial: Trial) -> list[Section]:
+    """Everything that there is to say about `trial`, in reading order."""
+    made = [
+        _verdict(trial),
+        _claim(trial),
+        _follows(trial),
+        _stages(trial),
+        _expected(trial),
+        _left_out(trial),
+        _counter(trial),
+        _capacity(trial),
+        _rule(trial),
+        _stated(trial),
+        _unseen(trial),
+        _sources(trial),
+    ]
+    return [section for section in made if not section.empty]
+
+
+def _verdict(trial: Trial) -> Section:
+    bullets = tuple((str(reason.verdict), reason.text) for reason in trial.reasons)
+    texts = (MEANING[trial.verdict], *([short] if (short := in_short(trial)) else []))
+    return Section(key="verdict", title="Verdict", paragraphs=texts, bullets=bullets)
+
+
+def _claim(trial: Trial) -> Section:
+    claim = trial.claim
+    text = (claim.statement, claim.context) if claim.context else (claim.statement,)
+    return Section(key="claim", title="What was claimed", paragraphs=text)
+
+
+def _follows(trial: Trial) -> Section:
+    return Section(
+        key="follows",
+        title="What follows from it",
+        header=("figure", "value", "how it was got"),
+        rows=tuple(follows_rows(trial)),
+    )
+
+
+def _stages(trial: Trial) -> Section:
+    return Section(
+        key="stages",
+        title="Stage by stage",
+        header=("stage", "device-hours", "stated price", "at market rent"),
+        rows=tuple(stage_rows(trial)),
+    )
+
+
+def _expected(trial: Trial) -> Section:
+    return Section(key="expected", title="What it should take", paragraphs=tuple(expected_text(trial)))
+
+
+def _left_out(trial: Trial) -> Section:
+    lines = trial.omissions.lines
+    intro = (
+        "Nobody publishes these for this run: the ranges are what published accounts of other runs show, each with its "
+        "source. A range is not a confidence interval.",
+    )
+    total = omission_total(trial)
+    return Section(
+        key="left-out",
+        title="What the price leaves out",
+        paragraphs=(*intro, *([total] if total else [])) if lines else (),
+        header=("left out", "range", "what it is", "source"),
+        rows=tuple(omission_rows(trial)),
+    )
+
+
+def _counter(trial: Trial) -> Section:
+    return Section(key="counter", title="The counter-claim: 50,000 H100", paragraphs=tuple(counter_text(trial)))
+
+
+def _capacity(trial: Trial) -> Section:
+    return Section(
+        key="capacity",
+        title="What such a fleet would do",
+        header=("figure", "slow", "usual", "fast"),
+        rows=tuple(capacity_rows(trial)),
+    )
+
+
+def _rule(trial: Trial) -> Section:
+    return Section(
+        key="rule",
+        title="The accelerators on file, by the rule's own measure",
+        header=("accelerator", "total processing performance", "operations of an H100", "bandwidth", "link", "note"),
+        rows=tuple(rule_rows(trial)),
+    )
+
+
+def _stated(trial: Trial) -> Section:
+    rows = [
+        ((f"{stage}: " if stage else "") + label(figure.name), shown(figure), _basis(figure), place(figure))
+        for stage, figure in trial.claim.all_figures()
+    ]
+    return Section(
+        key="figures", title="Every figure and its source", header=("figure", "value", "", "where"), rows=tuple(rows)
+    )
+
+
+def _unseen(trial: Trial) -> Section:
+    names = [label(figure.name) for figure in trial.claim.unseen]
+    if not names:
+        return Section(key="unseen", title="Not read in the source")
+    text = (
+        f"{len(names)} of {len(trial.claim.all_figures())} figures were not read in the named source itself but quoted "
+        f"elsewhere or recalled, as the table of figures says of each: {', '.join(dict.fromkeys(names))}. The verdict "
+        f"uses them as they stand."
+    )
+    return Section(key="unseen", title="Not read in the source", paragraphs=(text,))
+
+
+def _sources(trial: Trial) -> Section:
+    return Section(key="sources", title="Sources", links=tuple(trial.claim.sources.values()))
+
+
+def label(name: str) -> str:
+    """`total_parameters` -> "total parameters"."""
+    return name.replace("_usd", " in dollars").replace("_", " ")
+
+
+def shown(figure: Figure) -> str:
+    """The value with its unit."""
+    if isinstance(figure.value, str):
+        return figure.value
+    if figure.shown_unit == "US dollars":
+        return usd(figure.value)
+    return f"{exact(figure.value)} {figure.shown_unit}".strip()
+
+
+def _basis(figure: Figure) -> str:
+    seen = "" if figure.seen else ", not seen in the source"
+    return figure.basis + seen
+
+
+def place(figure: Figure) -> str:
+    """Source and place in it, with what was seen instead where it was not opened."""
+    text = f"{figure.source.title}: {figure.where}"
+    if figure.derivation:
+        text += f" ({figure.derivation})"
+    if figure.seen_in:
+        text += f"; seen in: {figure.seen_in}"
+    return f"{text}; {figure.note}" if figure.note else text

@@ -1,0 +1,193 @@
+"""The rows and sentences of a trial's sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fathom.cost.interval import Interval
+from fathom.cost.say import amount, count, exact, share, usd
+from fathom.cost.verdict import Trial
+from fathom.cost.verdict_words import Verdict
+
+Row = tuple[str, ...]
+# Thresholds of training compute in law, in operations.
+THRESHOLDS = (
+    (1e23, "above 10^23, from which the European Commission's guidelines of July 2025 presume a general-purpose model"),
+    (1e25, "above 10^25, from which the European AI Act presumes systemic risk"),
+    (1e26, "above 10^26, from which California's SB 53 speaks of a frontier model"),
+)
+
+
+def follows_rows(trial: Trial) -> Iterator[Row]:
+    """What is computed from the claim's figures."""
+    done, found = trial.work, trial.physics
+    if done is not None:
+        yield "operations of the training", amount(done.flops), done.method
+        passed = [text for limit, text in THRESHOLDS if done.flops >= limit]
+        if passed:
+            yield "legal thresholds", passed[-1], "this run alone, by the count above"
+    if found is not None:
+        peak = f"{found.peak_flops / 1e12:,.4g} trillion operations a second in 16 bits"
+        yield "device-hours", exact(found.device_hours), found.hours_method
+        yield "utilisation", share(found.utilisation), f"of {peak} ({found.device.title}), pauses included"
+        least = f"at the full {found.limit_precision} rate without a pause"
+        yield "device-hours below which it is impossible", exact(found.least_hours), least
+    if trial.priced is not None:
+        yield from _price_rows(trial)
+    for title, value, unit, says in trial.results:
+        yield title, _with_unit(value, unit), says or "from the stated figures"
+
+
+def _with_unit(value: float, unit: str) -> str:
+    if unit.startswith("US dollars"):
+        return usd(value) + unit.removeprefix("US dollars")
+    return (
+        f"{exact(value)} {unit}".strip()
+        if not unit.startswith("share")
+        else f"{share(value)} {unit[5:].strip()}".strip()
+    )
+
+
+def _price_rows(trial: Trial) -> Iterator[Row]:
+    money = trial.priced
+    assert money is not None
+    if money.market is not None:
+        yield "price of the hours at market rent", dollars(money.market), money.rent_source
+    if money.implied_rent is not None:
+        at = f"rents on file at the time: {usd(money.rent.low)} to {usd(money.rent.high)}"
+        yield "rent that the stated price implies", f"{usd(money.implied_rent)} an hour", at
+
+
+def dollars(value: Interval) -> str:
+    return f"{usd(value.low)} to {usd(value.high)} (middle {usd(value.median)})"
+
+
+def stage_rows(trial: Trial) -> Iterator[Row]:
+    """Each stage priced: as stated, and at the rent on file."""
+    for stage in trial.claim.stages:
+        hours, cost = stage.figures.get("device_hours"), stage.figures.get("cost_usd")
+        market = trial.priced.rent * hours.number if trial.priced and hours else None
+        yield (
+            stage.name,
+            exact(hours.number) if hours else "not given",
+            usd(cost.number) if cost else "not given",
+            dollars(market) if market else "not known",
+        )
+
+
+def expected_text(trial: Trial) -> Iterator[str]:
+    """Sentences on what published runs lead one to expect."""
+    wanted = trial.expected
+    if wanted is None:
+        return
+    on = f"on {wanted.accelerator.upper()}" + (", which is assumed: the claim names none" if wanted.assumed else "")
+    if wanted.hours is not None:
+        text = (
+            f"By the utilisation of the published runs on file this training takes {count(wanted.hours.low)} to "
+            f"{count(wanted.hours.high)} device-hours {on} (middle {count(wanted.hours.median)}; eight runs in ten lie "
+            f"between)."
+        )
+        if wanted.usd is not None:
+            text += f" Rented at the time: {dollars(wanted.usd)}."
+        yield text
+    if wanted.predicted is not None:
+        yield (
+            f"The efficiency model, which knows size, experts, precision and scale, says {count(wanted.predicted.low)} "
+            f"to {count(wanted.predicted.high)} (middle {count(wanted.predicted.median)})."
+        )
+    if wanted.tokens is not None:
+        yield (
+            f"Turned round: at the utilisation of the published runs the stated hours {on} are worth "
+            f"{count(wanted.tokens.low)} to {count(wanted.tokens.high)} tokens of such a model."
+        )
+
+
+def omission_rows(trial: Trial) -> Iterator[Row]:
+    for line in trial.omissions.lines:
+        row = line.omission
+        if line.low_usd is not None:
+            spread = (
+                usd(line.low_usd) if line.low_usd == line.high_usd else f"{usd(line.low_usd)} to {usd(line.high_usd)}"
+            )
+        else:
+            spread = f"{row.low:g} to {row.high:g} times the run"
+        note = "" if row.adds else " (not added)"
+        seen = f"; seen in: {row.seen_in}" if row.seen_in else ""
+        yield row.name + note, spread, row.says, f"{row.source.title}: {row.where}{seen}"
+
+
+def omission_total(trial: Trial) -> str:
+    total = trial.omissions.total_usd
+    if total is None or not trial.omissions.lines or total[0] == total[1]:
+        return ""
+    price = usd(trial.omissions.price_usd)
+    stated = "The stated price" if trial.omissions.price_method == "stated" else "The price of the hours"
+    return (
+        f"{stated} is {price}. With the lines below that add to it, it is {usd(total[0])} to {usd(total[1])}: "
+        f"{total[0] / (trial.omissions.price_usd or 1):.2g} to {total[1] / (trial.omissions.price_usd or 1):.2g} times."
+    )
+
+
+def in_short(trial: Trial) -> str:
+    """What a reader must know beside the verdict: what the price is of, and what it is not of."""
+    total = trial.omissions.total_usd
+    if trial.verdict is not Verdict.CONSISTENT or total is None or total[0] == total[1]:
+        return ""
+    price = usd(trial.omissions.price_usd)
+    if trial.omissions.price_method == "stated":
+        start = f"That is a verdict on the stated price of this training alone, {price}"
+    else:
+        start = f"No price is stated; at the rent of its time the training alone comes to {price}"
+    return f"{start}. With what such prices leave out it is {usd(total[0])} to {usd(total[1])}, by the ledger below."
+
+
+def counter_text(trial: Trial) -> Iterator[str]:
+    other = trial.counter
+    if other is None or trial.verdict is Verdict.IMPOSSIBLE:
+        return
+    text = (
+        f"{other.fleet.count:,.0f} H100 at the same utilisation would do this run in {_days(other.days)}, "
+        f"{share(other.share_of_year)} of such a fleet's year."
+    )
+    if other.runs_in_that_time is not None and other.own_days is not None:
+        text += (
+            f" In the {_days(other.own_days)} that the stated machines take they would do "
+            f"{other.runs_in_that_time:,.3g} such runs."
+        )
+    yield text
+
+
+def _days(days: float) -> str:
+    if days >= 2:
+        return f"{days:,.3g} days"
+    return f"{days * 24:,.3g} hours" if days * 24 >= 1 else f"{days * 1440:,.2g} minutes"
+
+
+def capacity_rows(trial: Trial) -> Iterator[Row]:
+    found = trial.capacity
+    if found is None:
+        return
+    slow, usual, fast = found.fleets
+    yield "accelerators", count(found.count), found.count_method, ""
+    yield "utilisation (published runs)", *(share(f.utilisation) for f in found.fleets)
+    yield "operations a year", *(amount(f.flops_a_year) for f in found.fleets)
+    yield "runs the size of DeepSeek-V3 a year", *(count(found.runs_a_year(f)) for f in found.fleets)
+    yield "time for one such run", *(_days(f.days_for(found.yardstick_flops)) for f in (slow, usual, fast))
+    if found.usd_a_device is not None:
+        yield "dollars a device, all in", usd(found.usd_a_device), "investment / devices", ""
+
+
+def rule_rows(trial: Trial) -> Iterator[Row]:
+    if trial.claim.kind != "rule":
+        return
+    from fathom.cost.verdict_rule import table
+
+    for row in table():
+        yield (
+            row.device.title,
+            f"{row.performance:,.0f}",
+            share(row.rate),
+            share(row.bandwidth),
+            share(row.link),
+            row.device.export_control,
+        )

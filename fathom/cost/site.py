@@ -1,0 +1,170 @@
+"""The docket as a static site: an index that can be searched and sorted, a page a claim, no network.
+
+Every page stands alone (styles, script and charts inside it); beside each lie the claim as JSON and as Markdown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fathom import __version__
+from fathom.cost.claim import KINDS
+from fathom.cost.claims import names, on_file
+from fathom.cost.docket import Row, row
+from fathom.cost.docket_charts import Chart, among_runs, cost_over_size, left_out
+from fathom.cost.docket_sections import sections
+from fathom.cost.docket_text import as_markdown
+from fathom.cost.say import count, share, usd
+from fathom.cost.verdict import Trial, trial_dict
+from fathom.cost.verdict_physics import published
+from fathom.cost.verdict_words import MEANING, Verdict
+from fathom.errors import FathomError
+
+PAGES = "pages"
+
+
+def write_site(trials: Sequence[Trial], folder: Path) -> int:
+    """Write the site into `folder`, which may exist; the number of pages. Files of other names are left alone."""
+    if folder.exists() and not folder.is_dir():
+        raise FathomError(f"{folder} is a file: give a folder for the site")
+    claims = folder / "claims"
+    claims.mkdir(parents=True, exist_ok=True)
+    for trial in trials:
+        stem = claims / trial.claim.id
+        _write(stem.parent / f"{stem.name}.html", claim_page(trial, linked=True))
+        _write(stem.parent / f"{stem.name}.md", as_markdown(trial))
+        _write(stem.parent / f"{stem.name}.json", json.dumps(trial_dict(trial), indent=1, ensure_ascii=False) + "\n")
+    rows = [row(trial) for trial in trials]
+    _write(folder / "index.html", _index(rows, trials))
+    _write(folder / "about.html", _about(rows))
+    return len(trials) + 2
+
+
+def claim_page(trial: Trial, *, linked: bool = False) -> str:
+    """One claim's page. `linked` within a site; otherwise it stands alone, without links to other pages."""
+    charts: dict[str, list[Chart]] = {}
+    for key, chart in (("verdict", among_runs(trial)), ("left-out", left_out(trial))):
+        if chart is not None:
+            charts.setdefault(key, []).append(chart)
+    claim = trial.claim
+    related = [(name, on_file(name).title) for name in claim.compares_with if name in names()]
+    return _render(
+        "claim.html",
+        root="../",
+        linked=linked,
+        title=f"{claim.title}: {trial.verdict}",
+        description=claim.statement[:300],
+        claim=claim,
+        verdict=str(trial.verdict),
+        verdict_class=_class(trial.verdict),
+        kind=KINDS[claim.kind].split(":")[0].capitalize() + ".",
+        sections=sections(trial),
+        charts=charts,
+        related=related,
+    )
+
+
+def _index(rows: Sequence[Row], trials: Sequence[Trial]) -> str:
+    searched = {trial.claim.id: _searched(trial) for trial in trials}
+    return _render(
+        "index.html",
+        script_policy="'unsafe-inline'",
+        root="",
+        linked=True,
+        title="Claims on trial: what language models cost",
+        description=f"{len(rows)} published claims about the cost of language models, recomputed.",
+        rows=[_cells(line, searched[line.id]) for line in rows],
+        meanings={str(verdict): MEANING[verdict] for verdict in Verdict},
+        counts={str(verdict): sum(line.verdict is verdict for line in rows) for verdict in Verdict},
+        kinds=KINDS,
+        references=len(published().values),
+        charts=[cost_over_size(rows)],
+    )
+
+
+def _about(rows: Sequence[Row]) -> str:
+    runs = published()
+    return _render(
+        "about.html",
+        root="",
+        linked=True,
+        title="How a verdict is reached",
+        description="The two rulers, the four verdicts, and what stated, derived and seen mean.",
+        meanings={str(verdict): MEANING[verdict] for verdict in Verdict},
+        references=len(runs.values),
+        lowest=share(runs.values[0]),
+        highest=share(runs.values[-1]),
+        quarter=share(runs.quantile(0.25)),
+        three_quarters=share(runs.quantile(0.75)),
+        unseen_claims=sum(line.unseen > 0 for line in rows),
+        count=len(rows),
+    )
+
+
+def _cells(line: Row, searched: str) -> dict[str, Any]:
+    """One row of the index: what is shown and what is sorted by."""
+    tilde = "" if line.cost_is_stated else "~"
+    return {
+        "id": line.id,
+        "title": line.title,
+        "made_by": line.made_by,
+        "date": line.date,
+        "kind": line.kind,
+        "verdict": str(line.verdict),
+        "hours": count(line.device_hours) if line.device_hours else "",
+        "share": share(line.utilisation) if line.utilisation is not None else "",
+        "cost": tilde + usd(line.cost_usd) if line.cost_usd is not None else "",
+        "hours_sort": line.device_hours or "",
+        "share_sort": line.utilisation or "",
+        "cost_sort": line.cost_usd or "",
+        "search": searched,
+    }
+
+
+def _searched(trial: Trial) -> str:
+    claim = trial.claim
+    parts = (
+        claim.id,
+        claim.title,
+        claim.subject,
+        claim.made_by,
+        claim.family,
+        claim.statement,
+        claim.text("accelerator"),
+    )
+    return " ".join(parts).lower()
+
+
+def _class(verdict: Verdict) -> str:
+    return str(verdict).split(" ")[0]
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    return Environment(
+        loader=PackageLoader("fathom.cost", PAGES),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _render(template: str, **values: Any) -> str:
+    values.setdefault("script_policy", "'none'")
+    style = resources.files("fathom.cost").joinpath(PAGES, "style.css").read_text(encoding="utf-8")
+    return str(_environment().get_template(template).render(style=style, version=__version__, **values))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FathomError(f"{path} cannot be written: {error.strerror}") from None
