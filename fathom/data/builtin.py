@@ -9,6 +9,7 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,21 @@ from fathom.errors import FathomError
 
 PSF = "PSF-2.0"
 DEFAULT_PROBLEMS = 20_000
-TRAINING_SEED = 0  # problems for evaluation are drawn with other seeds
+TRAINING_SEED = 0  # which questions are kept for evaluation depends on their text alone, see `fathom.data.problems`
 # Left out: tests (as large as all the rest), other packages, tables that are data rather than code.
-_SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3", "encodings", "pydoc_data"})
+_SKIPPED_FOLDERS = frozenset(
+    {
+        "test",
+        "tests",
+        "idle_test",
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "lib2to3",
+        "encodings",
+        "pydoc_data",
+    }
+)
 _MIN_DOCSTRING_CHARS = 200  # a module whose docstrings say less says nothing
 
 
@@ -33,7 +46,9 @@ def open_builtin(spec: str) -> list[Source]:
     if name == "problems" and len(rest) <= 1:
         count = rest[0] if rest else str(DEFAULT_PROBLEMS)
         if not count.isdigit() or not int(count):
-            raise FathomError(f"{spec!r} asks for {count!r} problems; it must be a positive number, as in builtin:problems:{DEFAULT_PROBLEMS}")
+            raise FathomError(
+                f"{spec!r} asks for {count!r} problems; it must be a positive number, as in builtin:problems:{DEFAULT_PROBLEMS}"
+            )
         return [Problems(int(count))]
     raise FathomError(f"there is no built-in data {spec!r}; there are builtin:stdlib and builtin:problems[:COUNT]")
 
@@ -130,7 +145,7 @@ def _described(node: ast.AST, prefix: str) -> Iterator[str]:
 
 
 class Problems(_Generated):
-    """Worked problems of every kind in turn, as conversations: a question, and an answer that thinks first."""
+    """Worked problems of every kind, as conversations: a question, and an answer that thinks first."""
 
     name = domain = "problems"
 
@@ -145,10 +160,13 @@ class Problems(_Generated):
     def documents(self, counts: ReadCounts) -> Iterator[Document]:
         from fathom.data import problems
 
-        kinds = list(problems.KINDS)
-        for number in range(self._count):
-            index, kind = divmod(number, len(kinds))
-            made = problems.problem(kinds[kind], TRAINING_SEED, index)
+        made_for_training = problems.training_problems(TRAINING_SEED)
+        for number, made in enumerate(islice(made_for_training, self._count)):
             answer = f"<think>{made.thinking}</think>{made.answer}"
-            messages = [{"role": "user", "content": made.question}, with_reasoning({"role": "assistant", "content": answer})]
-            yield Document(f"{kinds[kind]} {index}", conversation_text(messages), self.name, self.license, self.domain, messages)
+            messages = [
+                {"role": "user", "content": made.question},
+                with_reasoning({"role": "assistant", "content": answer}),
+            ]
+            yield Document(
+                f"{made.kind} {number}", conversation_text(messages), self.name, self.license, self.domain, messages
+            )

@@ -18,7 +18,7 @@ from fathom.ledger import receipt
 from fathom.train import dial
 from fathom.train.budget import budget_seconds, parse_budget
 from fathom.train.durable import write_json, write_text
-from fathom.train.held_out import held_out_bits_per_byte
+from fathom.evaluate.perplexity import held_out_bits_per_byte
 from fathom.train.loop import Progress, RunResult, open_ledger, train
 from fathom.train.machine import MachineSpeed, measure
 from fathom.train.parallel import Parallel
