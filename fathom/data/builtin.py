@@ -47,7 +47,8 @@ def open_builtin(spec: str) -> list[Source]:
         count = rest[0] if rest else str(DEFAULT_PROBLEMS)
         if not count.isdigit() or not int(count):
             raise FathomError(
-                f"{spec!r} asks for {count!r} problems; it must be a positive number, as in builtin:problems:{DEFAULT_PROBLEMS}"
+                f"{spec!r} asks for {count!r} problems; it must be a positive number, as in "
+                f"builtin:problems:{DEFAULT_PROBLEMS}"
             )
         return [Problems(int(count))]
     raise FathomError(f"there is no built-in data {spec!r}; there are builtin:stdlib and builtin:problems[:COUNT]")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from fathom.data.template import TemplateRefused, render_template
@@ -53,7 +54,11 @@ def with_reasoning(message: Message) -> Message:
 
     This is how data sets of worked answers are read; in a conversation's own messages the tags stay text.
     """
-    if message.get("role") != "assistant" or not isinstance(message.get("content"), str) or "reasoning_content" in message:
+    if (
+        message.get("role") != "assistant"
+        or not isinstance(message.get("content"), str)
+        or "reasoning_content" in message
+    ):
         return message
     thinking, answer = split_thinking(message["content"])
     return message if thinking is None else {**message, "content": answer, "reasoning_content": thinking}
@@ -99,7 +104,12 @@ def _segments(tokenizer: Tokenizer, messages: list[Message], prompt: bool, varia
     safe_variables = _broken(variables, tokenizer, break_char)
 
     def rendered(up_to: int, prompt: bool) -> str:
-        values = {**tokenizer.special_tokens, **safe_variables, "messages": safe_messages[:up_to], "add_generation_prompt": prompt}
+        values = {
+            **tokenizer.special_tokens,
+            **safe_variables,
+            "messages": safe_messages[:up_to],
+            "add_generation_prompt": prompt,
+        }
         return render_template(tokenizer.chat_template or "", values)
 
     text = rendered(len(messages), prompt)
@@ -216,7 +226,7 @@ def _cut(tokenizer: Tokenizer, text: str, spans: list[tuple[int, int]], break_ch
     borders = sorted({0, len(text), *(border for span in spans for border in span)})
     pattern, _, _ = _control_patterns(tokenizer)
     segments: list[_Segment] = []
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         answer = any(first <= start and end <= last for first, last in spans)
         at = start
         for match in pattern.finditer(text, start, end):
@@ -225,7 +235,9 @@ def _cut(tokenizer: Tokenizer, text: str, spans: list[tuple[int, int]], break_ch
             at = match.end()
         segments.append(_Segment(text[at:end], None, answer))
     return [
-        segment if segment.token_id is not None else _Segment(segment.text.replace(break_char, ""), None, segment.answer)
+        segment
+        if segment.token_id is not None
+        else _Segment(segment.text.replace(break_char, ""), None, segment.answer)
         for segment in segments
         if segment.text
     ]

@@ -29,9 +29,14 @@ def open_bytes(path: Path) -> BinaryIO:
         raise FathomError(f"cannot read {path}: {error.strerror}") from error
     suffix = path.suffix.lower()
     if suffix == ".gz":
-        return io.BufferedReader(_Stream(_members(path, raw, "gzip", lambda: zlib.decompressobj(wbits=31), (_GZIP_MAGIC,)), raw), _READ_BYTES)
+        return io.BufferedReader(
+            _Stream(_members(path, raw, "gzip", lambda: zlib.decompressobj(wbits=31), (_GZIP_MAGIC,)), raw), _READ_BYTES
+        )
     if suffix == ".zst":
-        return io.BufferedReader(_Stream(_members(path, raw, "zstd", _zstd_decompressor(), (_ZSTD_MAGIC, *_ZSTD_SKIPPABLE)), raw), _READ_BYTES)
+        return io.BufferedReader(
+            _Stream(_members(path, raw, "zstd", _zstd_decompressor(), (_ZSTD_MAGIC, *_ZSTD_SKIPPABLE)), raw),
+            _READ_BYTES,
+        )
     return raw
 
 
@@ -79,7 +84,11 @@ def _members(path: Path, raw: BinaryIO, kind: str, new: Any, magics: tuple[bytes
         if start and not waiting.strip(b"\0") and not raw.read(1):
             return  # padding with zeros, as tapes and some tools leave it
         if not waiting.startswith(magics):
-            place = f"holds something else than {kind} data from byte {start}" if start else f"is not {kind} data although its name says so"
+            place = (
+                f"holds something else than {kind} data from byte {start}"
+                if start
+                else f"is not {kind} data although its name says so"
+            )
             raise FathomError(f"{path} {place}; mend or remove the file")
         member = new()
         while not member.eof:
@@ -87,11 +96,15 @@ def _members(path: Path, raw: BinaryIO, kind: str, new: Any, magics: tuple[bytes
                 waiting = raw.read(_READ_BYTES)
                 position += len(waiting)
             if not waiting:
-                raise FathomError(f"{path} is cut off: its {kind} stream breaks off at byte {position}; fetch the file again")
+                raise FathomError(
+                    f"{path} is cut off: its {kind} stream breaks off at byte {position}; fetch the file again"
+                )
             try:
                 block = member.decompress(waiting)
             except Exception as error:  # zlib.error or ZstdError, of two libraries
-                raise FathomError(f"{path} is spoilt: its {kind} data cannot be read near byte {position}: {error}") from error
+                raise FathomError(
+                    f"{path} is spoilt: its {kind} data cannot be read near byte {position}: {error}"
+                ) from error
             waiting = b""
             if block:
                 yield block

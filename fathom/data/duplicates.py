@@ -37,7 +37,13 @@ def band_keys(text: str) -> np.ndarray:
     minhash = RMinHash(num_perm=BANDS * HASHES_PER_BAND, seed=SEED)
     minhash.update([" ".join(words[at : at + SHINGLE_WORDS]) for at in range(len(words) - SHINGLE_WORDS + 1)])
     signature = np.asarray(minhash.digest(), np.uint64).reshape(BANDS, HASHES_PER_BAND)
-    return np.array([int.from_bytes(hashlib.blake2b(band.tobytes(), digest_size=_KEY_BYTES).digest(), "little") for band in signature], np.uint64)
+    return np.array(
+        [
+            int.from_bytes(hashlib.blake2b(band.tobytes(), digest_size=_KEY_BYTES).digest(), "little")
+            for band in signature
+        ],
+        np.uint64,
+    )
 
 
 def clusters(exact: np.ndarray, bands: np.ndarray, considered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +76,9 @@ def _edges(keys: np.ndarray, members: np.ndarray) -> np.ndarray:
     return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
-def drop_duplicates(exact: np.ndarray, bands: np.ndarray, sources: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, set[int]]:
+def drop_duplicates(
+    exact: np.ndarray, bands: np.ndarray, sources: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, set[int]]:
     """Which of the `kept` documents are (exact, near) duplicates of an earlier one, and which sources were spared.
 
     `sources` numbers each document's source, in order. A source that would lose every document to earlier sources

@@ -21,11 +21,12 @@ from fathom.errors import FathomError
 
 JSON_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
 COMPRESSED = frozenset({".gz", ".zst"})
-CODE_SUFFIXES = frozenset(
-    ".py .pyi .c .h .cc .cpp .cxx .hpp .cu .rs .go .java .kt .scala .js .mjs .jsx .ts .tsx .rb .php .pl .lua .r .jl .swift .m .mm"
-    " .cs .fs .hs .ml .ex .exs .erl .clj .lisp .el .vim .sh .bash .zsh .fish .ps1 .sql .css .scss .less .vue .svelte .toml .yaml .yml"
-    " .ini .cfg .cmake .mk .gradle .tf .proto .asm .s .zig .nim .dart .v .sv .vhd".split()
-)
+_CODE = """
+.py .pyi .c .h .cc .cpp .cxx .hpp .cu .rs .go .java .kt .scala .js .mjs .jsx .ts .tsx .rb .php .pl .lua .r .jl
+.swift .m .mm .cs .fs .hs .ml .ex .exs .erl .clj .lisp .el .vim .sh .bash .zsh .fish .ps1 .sql .css .scss .less
+.vue .svelte .toml .yaml .yml .ini .cfg .cmake .mk .gradle .tf .proto .asm .s .zig .nim .dart .v .sv .vhd
+"""
+CODE_SUFFIXES = frozenset(_CODE.split())
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "venv"})  # hidden ones besides
 _PART_NUMBER = re.compile(r"[-_.]?\d+(-of-\d+)?$")  # train-00001-of-00010.parquet
 _SNIFF_BYTES = 8192
@@ -44,14 +45,19 @@ def open_path(path: Path, *, text_column: str | None = None, license: str | None
     else:
         files = list(_walk(path))
         if not files:
-            raise FathomError(f"the folder {path} holds no file to read; put text, Markdown, code, JSONL or Parquet files into it")
+            raise FathomError(
+                f"the folder {path} holds no file to read; put text, Markdown, code, JSONL or Parquet files into it"
+            )
     groups: dict[str, list[_File]] = {}
     folder_name = path.resolve().name or "root"
     for file in files:
         groups.setdefault(file.group(folder_name), []).append(file)
     if is_folder and all(file.is_binary() for file in files):
         raise FathomError(f"the folder {path} holds no text: all of its {len(files)} files are binary")
-    return [FileSource(name, path, members, alone=not is_folder, text_column=text_column, license=license) for name, members in sorted(groups.items())]
+    return [
+        FileSource(name, path, members, alone=not is_folder, text_column=text_column, license=license)
+        for name, members in sorted(groups.items())
+    ]
 
 
 def _walk(root: Path) -> Iterator[_File]:
@@ -132,7 +138,9 @@ class FileSource(Source):
 
     kind = "files"
 
-    def __init__(self, name: str, root: Path, files: list[_File], *, alone: bool, text_column: str | None, license: str | None) -> None:
+    def __init__(
+        self, name: str, root: Path, files: list[_File], *, alone: bool, text_column: str | None, license: str | None
+    ) -> None:
         self.name = self.domain = name
         self.origin = printable(str(root))
         self.license = license or UNKNOWN_LICENSE
@@ -144,7 +152,13 @@ class FileSource(Source):
         records = []
         for file in self._files:
             try:
-                records.append(FileRecord(name=printable(str(file.relative)), bytes=file.path.stat().st_size, sha256=file_sha256(file.path)))
+                records.append(
+                    FileRecord(
+                        name=printable(str(file.relative)),
+                        bytes=file.path.stat().st_size,
+                        sha256=file_sha256(file.path),
+                    )
+                )
             except OSError as error:
                 raise FathomError(f"cannot read {file.path}: {error.strerror}") from error
         return tuple(records)
@@ -157,7 +171,13 @@ class FileSource(Source):
 
     def identity(self) -> dict[str, Any]:
         identity = self.identity_after_reading()
-        return {"kind": self.kind, "name": self.name, "sha256": identity.sha256, "column": self._text_column, "license": self._given_license}
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "sha256": identity.sha256,
+            "column": self._text_column,
+            "license": self._given_license,
+        }
 
     def documents(self, counts: ReadCounts) -> Iterator[Document]:
         reader = RowReader("", self.name, self.domain, self._given_license, self._text_column, counts)
@@ -189,7 +209,10 @@ class FileSource(Source):
         with open_bytes(file.path) as stream:
             data = stream.read(MAX_ROW_BYTES + 1)
         if len(data) > MAX_ROW_BYTES:
-            raise FathomError(f"{file.path} is longer than {MAX_ROW_BYTES // 1_000_000} MB, more than one document may have; split it, or give one document a line as JSONL")
+            raise FathomError(
+                f"{file.path} is longer than {MAX_ROW_BYTES // 1_000_000} MB, more than one document may have; split "
+                "it, or give one document a line as JSONL"
+            )
         text = self._decoded(file, data, counts)
         yield Document(printable(str(file.relative)), text, self.name, self.license, self.domain, code=file.is_code)
 
@@ -202,6 +225,9 @@ class FileSource(Source):
             text = data.decode(encoding, "replace")
             bad, first = text.count("\ufffd"), error.start
         if self._alone and bad > _MAX_UNDECODABLE_SHARE * len(text):
-            raise FathomError(f"{file.path} is not UTF-8 text: {bad} places cannot be decoded, the first at byte {first}; convert it, for example with iconv")
+            raise FathomError(
+                f"{file.path} is not UTF-8 text: {bad} places cannot be decoded, the first at byte {first}; convert "
+                "it, for example with iconv"
+            )
         counts.changed["invalid_utf8"] += 1
         return text

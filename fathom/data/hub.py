@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +18,14 @@ def open_dataset(spec: str, *, text_column: str | None = None, license: str | No
     name, *rest = spec.removeprefix("hf:").split(":")
     name, _, config = name.partition("@")
     if not name or len(rest) > 2 or (len(rest) == 2 and not (rest[1].isdigit() and int(rest[1]))):
-        raise FathomError(f"{spec!r} is not a data set; write hf:NAME, hf:NAME:SPLIT or hf:NAME@CONFIG:SPLIT:COUNT, as in hf:roneneldan/TinyStories:train:10000")
+        raise FathomError(
+            f"{spec!r} is not a data set; write hf:NAME, hf:NAME:SPLIT or hf:NAME@CONFIG:SPLIT:COUNT, as in "
+            "hf:roneneldan/TinyStories:train:10000"
+        )
     split = rest[0] if rest and rest[0] else "train"
-    return DatasetSource(spec, name, config or None, split, int(rest[1]) if len(rest) == 2 else None, text_column, license)
+    return DatasetSource(
+        spec, name, config or None, split, int(rest[1]) if len(rest) == 2 else None, text_column, license
+    )
 
 
 class DatasetSource(Source):
@@ -29,7 +33,16 @@ class DatasetSource(Source):
 
     kind = "huggingface"
 
-    def __init__(self, spec: str, name: str, config: str | None, split: str, count: int | None, text_column: str | None, license: str | None) -> None:
+    def __init__(
+        self,
+        spec: str,
+        name: str,
+        config: str | None,
+        split: str,
+        count: int | None,
+        text_column: str | None,
+        license: str | None,
+    ) -> None:
         self.origin = spec
         self.name = self.domain = Path(name).name
         self.license = license or UNKNOWN_LICENSE
@@ -55,7 +68,13 @@ class DatasetSource(Source):
 
     def identity(self) -> dict[str, Any]:
         asked = [self._config, self._split, self._count, self._text_column, self._given_license]
-        return {"kind": self.kind, "name": self.name, "asked": asked, "sha256": self._read.sha256 if self._read else "", "revision": self._revision}
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "asked": asked,
+            "sha256": self._read.sha256 if self._read else "",
+            "revision": self._revision,
+        }
 
     def identity_after_reading(self) -> Identity:
         if self._read is None:

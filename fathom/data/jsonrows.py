@@ -39,7 +39,9 @@ def read_json_rows(path: Path, stream: BinaryIO, counts: ReadCounts) -> Iterator
         try:
             yield json.loads(_text(line, counts, final=True))
         except json.JSONDecodeError as error:
-            raise FathomError(f"{path}: line {number} is not valid JSON: {error.msg} at character {error.pos + 1} of the line") from error
+            raise FathomError(
+                f"{path}: line {number} is not valid JSON: {error.msg} at character {error.pos + 1} of the line"
+            ) from error
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -48,7 +50,9 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     while line := stream.readline(MAX_ROW_BYTES + 1):
         number += 1
         if len(line) > MAX_ROW_BYTES:
-            raise FathomError(f"{path}: line {number} is longer than {MAX_ROW_BYTES // 1_000_000} MB, more than one document may have")
+            raise FathomError(
+                f"{path}: line {number} is longer than {MAX_ROW_BYTES // 1_000_000} MB, more than one document may have"
+            )
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         if not line.isspace():
@@ -119,9 +123,13 @@ def _value(path: Path, buffer: _Buffer) -> Any:
                 return value
         except json.JSONDecodeError as error:
             if len(buffer.text) - buffer.at > MAX_ROW_BYTES:
-                raise FathomError(f"{path}: the value at character {buffer.place} is longer than {MAX_ROW_BYTES // 1_000_000} MB") from error
+                raise FathomError(
+                    f"{path}: the value at character {buffer.place} is longer than {MAX_ROW_BYTES // 1_000_000} MB"
+                ) from error
             if not buffer.more():
-                raise FathomError(f"{path} is not valid JSON: {error.msg} at character {buffer.passed + error.pos + 1}") from error
+                raise FathomError(
+                    f"{path} is not valid JSON: {error.msg} at character {buffer.passed + error.pos + 1}"
+                ) from error
 
 
 def _values(path: Path, buffer: _Buffer) -> Iterator[Any]:
@@ -146,6 +154,12 @@ def _array(path: Path, buffer: _Buffer) -> Iterator[Any]:
             if after == "]":
                 break
             if after != ",":
-                raise FathomError(f"{path} is not valid JSON: its array {'is not closed' if not after else f'goes on with {after!r}'} at character {buffer.place - 1}")
+                raise FathomError(
+                    f"{path} is not valid JSON: its array "
+                    f"{'is not closed' if not after else f'goes on with {after!r}'} at character {buffer.place - 1}"
+                )
     if buffer.peek():
-        raise FathomError(f"{path} goes on after the end of its JSON array, at character {buffer.place}; give one array, or one object a line")
+        raise FathomError(
+            f"{path} goes on after the end of its JSON array, at character {buffer.place}; give one array, or one "
+            "object a line"
+        )

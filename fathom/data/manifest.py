@@ -19,12 +19,18 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from fathom.data.chat import render_batch
 from fathom.data.curate import CURATION_VERSION, RULES
-from fathom.data.records import FORMAT_VERSION, MANIFEST_NAME, Manifest, ShardEntry, SourceEntry, TokenizerRecord, verify
-from fathom.data.sources import Source, open_sources
+from fathom.data.records import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    Manifest,
+    ShardEntry,
+    SourceEntry,
+    TokenizerRecord,
+    verify,
+)
+from fathom.data.sources import Source, open_sources, with_distinct_names
 from fathom.data.spool import Spool, SpooledDocument, SpooledSource, gather
 from fathom.data.tokenizer import Tokenizer, train_tokenizer
 from fathom.data.writer import ShardWriter
@@ -73,26 +79,42 @@ def prepare(
         return _publish(partial, directory, manifest)
 
 
-def prepare_cached(sources: Sequence[Source | str | Path], root: Path | str, **options: object) -> tuple[Manifest, Path]:
+def prepare_cached(
+    sources: Sequence[Source | str | Path],
+    root: Path | str,
+    *,
+    vocab_size: int = DEFAULT_VOCAB_SIZE,
+    tokenizer: Tokenizer | None = None,
+    seed: int = 0,
+    held_out_fraction: float = DEFAULT_HELD_OUT,
+    progress: Progress | None = None,
+) -> tuple[Manifest, Path]:
     """`prepare` in a directory of `root` that is named after the content, so that equal requests share it."""
     opened = _opened(sources)
-    settings = _checked(
-        options.get("vocab_size", DEFAULT_VOCAB_SIZE), options.get("tokenizer"), options.get("seed", 0), options.get("held_out_fraction", DEFAULT_HELD_OUT)  # type: ignore[arg-type]
-    )
+    settings = _checked(vocab_size, tokenizer, seed, held_out_fraction)
     directory = Path(root) / data_key(opened, settings)[:16]
-    return prepare(opened, directory, **options), directory  # type: ignore[arg-type]
+    manifest = prepare(
+        opened,
+        directory,
+        vocab_size=vocab_size,
+        tokenizer=tokenizer,
+        seed=seed,
+        held_out_fraction=held_out_fraction,
+        progress=progress,
+    )
+    return manifest, directory
 
 
 def _opened(sources: Sequence[Source | str | Path]) -> list[Source]:
     if not sources:
         raise FathomError("no data was named: give a file, a folder, hf:NAME, builtin:stdlib or builtin:problems")
+    named = [str(source) for source in sources if not isinstance(source, Source)]
+    if repeated := [name for name, count in Counter(named).items() if count > 1]:
+        raise FathomError(f"{repeated[0]} is named twice; name each source once")
     opened: list[Source] = []
     for source in sources:
         opened += [source] if isinstance(source, Source) else open_sources([source])
-    names = Counter(source.name for source in opened)
-    if repeated := [name for name, count in names.items() if count > 1]:
-        raise FathomError(f"two sources are called {repeated[0]!r}; name each file or folder once")
-    return opened
+    return with_distinct_names(opened)
 
 
 def _checked(vocab_size: int, tokenizer: Tokenizer | None, seed: int, held_out_fraction: float) -> Settings:
@@ -126,7 +148,9 @@ def _existing(directory: Path, key: str) -> Manifest | None:
         raise FathomError(f"{directory} is not empty and holds no prepared data; name a new or empty directory")
     manifest = Manifest.load(directory)
     if manifest.key != key:
-        raise FathomError(f"{directory} holds other prepared data (its sources, settings or versions differ); name another directory")
+        raise FathomError(
+            f"{directory} holds other prepared data (its sources, settings or versions differ); name another directory"
+        )
     return verify(directory)
 
 
@@ -175,7 +199,9 @@ def _sync(path: Path) -> None:
 # -- the work ----------------------------------------------------------------------------------------------------
 
 
-def _prepare(sources: list[Source], partial: Path, settings: Settings, key: str, tokenizer: Tokenizer | None, progress: Progress) -> Manifest:
+def _prepare(
+    sources: list[Source], partial: Path, settings: Settings, key: str, tokenizer: Tokenizer | None, progress: Progress
+) -> Manifest:
     spool = gather(sources, partial / "spool", settings.held_out_fraction, progress)
     trained_here = tokenizer is None
     if tokenizer is None:
@@ -197,7 +223,11 @@ def _prepare(sources: list[Source], partial: Path, settings: Settings, key: str,
     return Manifest(
         key=key,
         held_out_fraction=settings.held_out_fraction,
-        curation={"version": CURATION_VERSION, "rules": list(RULES), "near_duplicates": "MinHash, 14 bands of 8, 5-word shingles"},
+        curation={
+            "version": CURATION_VERSION,
+            "rules": list(RULES),
+            "near_duplicates": "MinHash, 14 bands of 8, 5-word shingles",
+        },
         tokenizer=_tokenizer_record(tokenizer, trained_here),
         token_dtype=dtype,  # type: ignore[arg-type]
         sources=tuple(entries),
@@ -205,20 +235,26 @@ def _prepare(sources: list[Source], partial: Path, settings: Settings, key: str,
 
 
 def _sample(spool: Spool, seed: int) -> Iterator[str]:
-    """About `TOKENIZER_SAMPLE_BYTES` of the training text, documents chosen by hash so that sources keep their shares."""
+    """About `TOKENIZER_SAMPLE_BYTES` of the training text: documents chosen by hash, so that sources keep their shares."""
     share = TOKENIZER_SAMPLE_BYTES / max(1, sum(source.text_bytes for source in spool.sources))
     for index in range(len(spool.sources)):
         for document in spool.documents(index):
-            chance = hashlib.sha256(f"{seed}/{document.id}".encode() + document.text[:256].encode("utf-8", "replace")).digest()
+            chance = hashlib.sha256(
+                f"{seed}/{document.id}".encode() + document.text[:256].encode("utf-8", "replace")
+            ).digest()
             if document.split == "train" and int.from_bytes(chance[:8], "big") < share * 2**64:
                 yield document.text
 
 
-def _encoded(documents: Iterator[SpooledDocument], tokenizer: Tokenizer) -> Iterator[tuple[SpooledDocument, list[int], int, list[bool] | None]]:
+def _encoded(
+    documents: Iterator[SpooledDocument], tokenizer: Tokenizer
+) -> Iterator[tuple[SpooledDocument, list[int], int, list[bool] | None]]:
     """(document, ids, bytes of the text to be predicted, mask) for each document, in order, encoded in groups."""
     while group := list(islice(documents, _ENCODED_AT_ONCE)):
         plain = tokenizer.encode_batch(document.text for document in group if document.messages is None)
-        chats = render_batch(tokenizer, (document.messages for document in group if document.messages is not None), False)
+        chats = render_batch(
+            tokenizer, (document.messages for document in group if document.messages is not None), False
+        )
         for document in group:
             if document.messages is None:
                 ids = [tokenizer.document_start_id, *next(plain), tokenizer.document_end_id]

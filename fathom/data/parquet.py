@@ -49,4 +49,7 @@ def _wanted(text_column: str | None, names: list[str]) -> set[str]:
 def _spoilt(path: Path, what: str, error: Exception) -> FathomError:
     size = path.stat().st_size
     reason = str(error).splitlines()[0][:200]
-    return FathomError(f"{path} is cut off or spoilt: {what} cannot be read before byte {size}, where the file ends ({reason}); fetch the file again")
+    return FathomError(
+        f"{path} is cut off or spoilt: {what} cannot be read before byte {size}, where the file ends ({reason}); "
+        "fetch the file again"
+    )

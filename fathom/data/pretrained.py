@@ -26,7 +26,10 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         raise MissingExtra("tokenizers") from error
     path = directory / "tokenizer.json"
     if not path.is_file():
-        raise FathomError(f"{directory} has no tokenizer.json; save the tokenizer in its fast form, as transformers' save_pretrained does")
+        raise FathomError(
+            f"{directory} has no tokenizer.json; save the tokenizer in its fast form, as transformers' "
+            "save_pretrained does"
+        )
     try:
         full = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
@@ -72,7 +75,9 @@ def _chat_template(directory: Path, config: dict[str, Any]) -> str | None:
     path = directory / "chat_template.jinja"
     if path.is_file():
         if path.stat().st_size > MAX_TEMPLATE_BYTES:
-            raise FathomError(f"{path} has {path.stat().st_size} bytes; a chat template of more than {MAX_TEMPLATE_BYTES} is refused")
+            raise FathomError(
+                f"{path} has {path.stat().st_size} bytes; a chat template of more than {MAX_TEMPLATE_BYTES} is refused"
+            )
         try:
             return path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -82,7 +87,10 @@ def _chat_template(directory: Path, config: dict[str, Any]) -> str | None:
         named = {entry.get("name"): entry.get("template") for entry in inline if isinstance(entry, dict)}
         inline = named.get("default")
     if isinstance(inline, str) and len(inline.encode("utf-8", "replace")) > MAX_TEMPLATE_BYTES:
-        raise FathomError(f"the chat template in {directory / 'tokenizer_config.json'} has more than {MAX_TEMPLATE_BYTES} bytes and is refused")
+        raise FathomError(
+            f"the chat template in {directory / 'tokenizer_config.json'} has more than {MAX_TEMPLATE_BYTES} bytes "
+            "and is refused"
+        )
     return inline if isinstance(inline, str) else None
 
 

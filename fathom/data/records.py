@@ -1,4 +1,4 @@
-"""What `manifest.json` says: every source with where it came from, its licence, bytes and hash, and what became of it."""
+"""What `manifest.json` says: every source with where it came from, its licence, bytes, hash, and what became of it."""
 
 from __future__ import annotations
 
@@ -121,12 +121,17 @@ class Manifest(Record):
         try:
             content = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
-            raise FathomError(f"{directory} holds no prepared data: {MANIFEST_NAME} is missing; make it with: fathom data prepare") from error
+            raise FathomError(
+                f"{directory} holds no prepared data: {MANIFEST_NAME} is missing; make it with: fathom data prepare"
+            ) from error
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise FathomError(f"cannot read {path}: {error}") from error
         version = content.get("format_version") if isinstance(content, dict) else None
         if version != FORMAT_VERSION:
-            raise FathomError(f"{path} is of format version {version}, this Fathom reads version {FORMAT_VERSION}; prepare the data again")
+            raise FathomError(
+                f"{path} is of format version {version}, this Fathom reads version {FORMAT_VERSION}; prepare the "
+                "data again"
+            )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -148,5 +153,7 @@ def verify(directory: Path | str) -> Manifest:
         for entry in (source.train, source.held_out):
             for part, path in entry.paths(directory).items():
                 if not path.is_file() or file_sha256(path) != entry.files[part].sha256:
-                    raise FathomError(f"the prepared data changed: {path} is not what {MANIFEST_NAME} says; prepare it again")
+                    raise FathomError(
+                        f"the prepared data changed: {path} is not what {MANIFEST_NAME} says; prepare it again"
+                    )
     return manifest

@@ -14,7 +14,14 @@ from fathom.errors import FathomError
 TEXT_COLUMN = "text"
 MESSAGE_COLUMNS = ("messages", "conversations")
 _ROWS_TO_FIND_COLUMN = 1000  # a text column that none of the first thousand rows has is misnamed
-_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool", "user": "user", "assistant": "assistant"}
+_SHAREGPT_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "user": "user",
+    "assistant": "assistant",
+}
 
 
 @dataclass
@@ -53,7 +60,10 @@ class RowReader:
         if isinstance(row, str) and self.text_column is None:
             return row, None
         if not isinstance(row, dict):
-            raise FathomError(f"{self.where}: row {number} is a {_type_name(row)}; a row must be an object with a text column, or a string")
+            raise FathomError(
+                f"{self.where}: row {number} is a {_type_name(row)}; a row must be an object with a text column, or "
+                "a string"
+            )
         for name in row:
             self._columns.setdefault(name)
         if self.text_column is None and TEXT_COLUMN not in row:
@@ -69,14 +79,25 @@ class RowReader:
         column = self.text_column or TEXT_COLUMN
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             return "\n".join(value)
-        inside = f"; choose one of its parts, such as --text-column {column}.{next(iter(value))}" if isinstance(value, dict) and value else ""
-        raise FathomError(f"{self.where}: column {column!r} of row {number} holds a {_type_name(value)}, not text{inside or f'; the columns are {self._column_list()}'}")
+        inside = (
+            f"; choose one of its parts, such as --text-column {column}.{next(iter(value))}"
+            if isinstance(value, dict) and value
+            else ""
+        )
+        raise FathomError(
+            f"{self.where}: column {column!r} of row {number} holds a {_type_name(value)}, not "
+            f"text{inside or f'; the columns are {self._column_list()}'}"
+        )
 
     def _conversation(self, value: Any) -> tuple[Any, list[dict[str, Any]] | None]:
         if value is None:
             return None, None
         messages = [_message(message) for message in value] if isinstance(value, list) else []
-        if not messages or not all(messages) or not any(message["role"] == "assistant" for message in messages if message):
+        if (
+            not messages
+            or not all(messages)
+            or not any(message["role"] == "assistant" for message in messages if message)
+        ):
             self.counts.dropped["no_conversation"] += 1
             return _COUNTED, None
         whole = [with_reasoning(message) for message in messages if message]
@@ -88,11 +109,16 @@ class RowReader:
         license = self.license or (own if isinstance(own, str) and own else None) or "unknown"
         self.licenses[license] += 1
         id_ = fields.get("id")
-        return Document(str(id_) if isinstance(id_, str | int) else default_id, text, self.source, license, self.domain, messages)
+        return Document(
+            str(id_) if isinstance(id_, str | int) else default_id, text, self.source, license, self.domain, messages
+        )
 
     def _no_column(self) -> None:
         wanted = self.text_column or TEXT_COLUMN
-        raise FathomError(f"{self.where} has no column {wanted!r}; its columns are {self._column_list()}: choose the text with --text-column NAME")
+        raise FathomError(
+            f"{self.where} has no column {wanted!r}; its columns are {self._column_list()}: choose the text with "
+            "--text-column NAME"
+        )
 
     def _column_list(self) -> str:
         return ", ".join(self._columns) or "none"
@@ -117,9 +143,15 @@ def _at_path(row: dict[str, Any], path: str) -> Any:
 
 
 def _type_name(value: Any) -> str:
-    return {"dict": "nested object", "list": "list", "int": "number", "float": "number", "bool": "truth value", "NoneType": "null", "bytes": "run of bytes"}.get(
-        type(value).__name__, type(value).__name__
-    )
+    return {
+        "dict": "nested object",
+        "list": "list",
+        "int": "number",
+        "float": "number",
+        "bool": "truth value",
+        "NoneType": "null",
+        "bytes": "run of bytes",
+    }.get(type(value).__name__, type(value).__name__)
 
 
 def _message(message: Any) -> dict[str, Any] | None:

@@ -18,8 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from fathom.data.records import Manifest, ShardEntry, SourceEntry
 from fathom.data.packing import Packing, load_or_pack, pack
+from fathom.data.records import Manifest, ShardEntry, SourceEntry
 from fathom.data.shuffle import Permutation, interleave
 from fathom.errors import FathomError
 
@@ -60,11 +60,19 @@ class Batch:
         if sequence_length <= 0 or length % sequence_length:
             raise FathomError(f"sequence length {sequence_length} does not divide the rows of {length} tokens")
         cuts = length // sequence_length
-        arrays = {name: getattr(self, name).reshape(rows * cuts, sequence_length) for name in ("tokens", "targets", "documents", "loss_mask")}
+        arrays = {
+            name: getattr(self, name).reshape(rows * cuts, sequence_length)
+            for name in ("tokens", "targets", "documents", "loss_mask")
+        }
         origin = np.repeat(np.arange(0, length, sequence_length), sequence_length)
         position_in_cut = np.arange(length) - origin  # a piece that began before the cut starts at 0 there
         positions = np.minimum(self.positions, position_in_cut.astype(np.int32)).reshape(rows * cuts, sequence_length)
-        return Batch(**arrays, positions=positions, source_ids=np.repeat(self.source_ids, cuts), row_ids=np.repeat(self.row_ids, cuts))
+        return Batch(
+            **arrays,
+            positions=positions,
+            source_ids=np.repeat(self.source_ids, cuts),
+            row_ids=np.repeat(self.row_ids, cuts),
+        )
 
 
 class Shard:
@@ -92,13 +100,19 @@ def _map(path: Path, dtype: np.dtype, expected_bytes: int) -> np.ndarray:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise FathomError(f"the prepared data is incomplete: {path} is missing ({error.strerror}); prepare it again") from error
+        raise FathomError(
+            f"the prepared data is incomplete: {path} is missing ({error.strerror}); prepare it again"
+        ) from error
     if size != expected_bytes:
-        raise FathomError(f"the prepared data changed: {path} has {size} bytes, the manifest says {expected_bytes}; prepare it again")
+        raise FathomError(
+            f"the prepared data changed: {path} has {size} bytes, the manifest says {expected_bytes}; prepare it again"
+        )
     return np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
 
 
-def fill_rows(shard: Shard, packing: Packing, row_ids: Sequence[int], sequence_length: int, pad_id: int, source_id: int) -> Batch:
+def fill_rows(
+    shard: Shard, packing: Packing, row_ids: Sequence[int], sequence_length: int, pad_id: int, source_id: int
+) -> Batch:
     """The given rows of a shard's packing."""
     shape = (len(row_ids), sequence_length)
     tokens, targets = np.full(shape, pad_id, np.int32), np.full(shape, pad_id, np.int32)
@@ -140,7 +154,9 @@ class Batches:
         weights: Mapping[str, float] | None = None,
     ) -> None:
         if sequence_length < 1 or rows < 1:
-            raise FathomError(f"a batch of {rows} rows of {sequence_length} tokens is not possible; both must be at least 1")
+            raise FathomError(
+                f"a batch of {rows} rows of {sequence_length} tokens is not possible; both must be at least 1"
+            )
         self.directory = Path(directory)
         self.manifest = Manifest.load(self.directory)
         self.sequence_length, self.rows, self.seed, self.split = sequence_length, rows, seed, split
@@ -159,7 +175,11 @@ class Batches:
         if entry.tokens <= entry.documents:
             return
         shard = Shard(self.directory, entry, self.manifest.token_dtype)
-        cache = self.directory / "packing" / f"{self.split}-{source_id}-{self.sequence_length}-{entry.files['offsets'].sha256[:16]}"
+        cache = (
+            self.directory
+            / "packing"
+            / f"{self.split}-{source_id}-{self.sequence_length}-{entry.files['offsets'].sha256[:16]}"
+        )
         self._shards.append(shard)
         self._packings.append(load_or_pack(shard.offsets, self.sequence_length, cache))
         self._source_ids.append(source_id)
@@ -214,7 +234,9 @@ class Batches:
         if len(parts) == 1:
             return parts[0]
         order = np.argsort(places)
-        return Batch(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in vars(parts[0])})
+        return Batch(
+            **{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in vars(parts[0])}
+        )
 
     def _row_ids(self, group: int, indices: np.ndarray) -> np.ndarray:
         """The source's rows at its places `indices`: a fresh permutation every epoch."""
@@ -231,11 +253,20 @@ class Batches:
         if key not in self._permutations:
             if len(self._permutations) > 256:
                 self._permutations.clear()
-            self._permutations[key] = Permutation(self._packings[group].num_rows, self.seed, self._source_ids[group], epoch)
+            self._permutations[key] = Permutation(
+                self._packings[group].num_rows, self.seed, self._source_ids[group], epoch
+            )
         return self._permutations[key]
 
     def _fill(self, group: int, row_ids: list[int]) -> Batch:
-        return fill_rows(self._shards[group], self._packings[group], row_ids, self.sequence_length, self.manifest.tokenizer.pad_id, self._source_ids[group])
+        return fill_rows(
+            self._shards[group],
+            self._packings[group],
+            row_ids,
+            self.sequence_length,
+            self.manifest.tokenizer.pad_id,
+            self._source_ids[group],
+        )
 
     def held_out(self, domain: str, *, max_tokens: int | None = None) -> HeldOut:
         """The held-out documents of a domain in order, for bits per byte; see `HeldOut`."""
@@ -259,7 +290,9 @@ class HeldOut:
     _manifest: Manifest
 
     @classmethod
-    def open(cls, directory: Path, manifest: Manifest, domain: str, sequence_length: int, rows: int, max_tokens: int | None) -> HeldOut:
+    def open(
+        cls, directory: Path, manifest: Manifest, domain: str, sequence_length: int, rows: int, max_tokens: int | None
+    ) -> HeldOut:
         parts, documents, num_bytes, tokens = [], 0, 0, 0
         if domain not in manifest.domains:
             raise FathomError(f"the data has no domain {domain!r}; it has {', '.join(manifest.domains)}")

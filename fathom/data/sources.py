@@ -90,10 +90,10 @@ def open_sources(
             sources.append(open_dataset(text, text_column=text_column, license=license))
         else:
             sources += open_path(Path(spec), text_column=text_column, license=license)
-    return _with_distinct_names(sources)
+    return with_distinct_names(sources)
 
 
-def _with_distinct_names(sources: list[Source]) -> list[Source]:
+def with_distinct_names(sources: list[Source]) -> list[Source]:
     """`notes`, `notes-2`, ... for sources that would be called the same; the order decides."""
     seen: Counter[str] = Counter()
     for source in sources:

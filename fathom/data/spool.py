@@ -90,10 +90,15 @@ class Spool:
                     yield SpooledDocument(f"{id_} (its end)", text[cut:], None, "held_out")
 
 
-def gather(sources: list[Source], directory: Path, held_out_fraction: float, progress: Callable[[str, int, int | None], None]) -> Spool:
+def gather(
+    sources: list[Source], directory: Path, held_out_fraction: float, progress: Callable[[str, int, int | None], None]
+) -> Spool:
     """Read all sources and decide. Raises `FathomError` for a source without documents."""
     directory.mkdir()
-    spooled, exact, bands, verdicts = [], [], [], []
+    spooled: list[SpooledSource] = []
+    exact: list[np.ndarray] = []
+    bands: list[np.ndarray] = []
+    verdicts: list[np.ndarray] = []
     for index, source in enumerate(sources):
         one = SpooledSource(source, directory / f"{index:03d}.jsonl")
         reading = _Reading(one)
@@ -115,7 +120,9 @@ def gather(sources: list[Source], directory: Path, held_out_fraction: float, pro
 def _require_documents(one: SpooledSource) -> None:
     if one.documents_read == 0:
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(one.dropped.items()))
-        raise FathomError(f"{one.source.origin} gave no document{f' ({why})' if why else ''}; a source must hold at least one text")
+        raise FathomError(
+            f"{one.source.origin} gave no document{f' ({why})' if why else ''}; a source must hold at least one text"
+        )
 
 
 class _Reading:
@@ -150,7 +157,13 @@ class _Reading:
         self._stream.close()
 
 
-def _decide(spooled: list[SpooledSource], exact: list[np.ndarray], bands: list[np.ndarray], verdicts: list[np.ndarray], held_out_fraction: float) -> None:
+def _decide(
+    spooled: list[SpooledSource],
+    exact: list[np.ndarray],
+    bands: list[np.ndarray],
+    verdicts: list[np.ndarray],
+    held_out_fraction: float,
+) -> None:
     """Set every document's fate: quality rules by source, duplicates over all, then what is held out."""
     held_rules = []
     for one, source_verdicts in zip(spooled, verdicts, strict=True):
@@ -169,11 +182,15 @@ def _decide(spooled: list[SpooledSource], exact: list[np.ndarray], bands: list[n
             if count := int(copies.sum()):
                 one.dropped[reason] += count
         if index in spared:
-            one.notes.append("every document repeats one of an earlier source; its own documents were kept all the same")
+            one.notes.append(
+                "every document repeats one of an earlier source; its own documents were kept all the same"
+            )
         stays = (kept & ~exact_copy & ~near_copy)[own]
         if not stays.any():
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(one.dropped.items()))
-            raise FathomError(f"{one.source.origin} has no usable document ({reasons}); a source must hold at least one text")
+            raise FathomError(
+                f"{one.source.origin} has no usable document ({reasons}); a source must hold at least one text"
+            )
         one.fate = np.where(stays, KEEP, DROP).astype(np.uint8)
         one.documents_kept = int(stays.sum())
         one.text_bytes = int(np.array(one.sizes)[stays].sum())

@@ -30,12 +30,14 @@ _STARTED = b"ready\n"
 CHAT_TEMPLATE = (
     "{{- bos_token }}"
     "{%- set ns = namespace(last_question=-1) %}"
-    "{%- for message in messages %}{%- if message.role == 'user' %}{%- set ns.last_question = loop.index0 %}{%- endif %}{%- endfor %}"
+    "{%- for message in messages %}{%- if message.role == 'user' %}{%- set ns.last_question = loop.index0 %}{%- "
+    "endif %}{%- endfor %}"
     "{%- for message in messages %}"
     "{%- if message.role == 'system' %}{{- '<|system|>' + message.content + '<|end|>' }}"
     "{%- elif message.role == 'user' %}{{- '<|user|>' + message.content + '<|end|>' }}"
     "{%- elif message.role == 'assistant' %}{{- '<|assistant|>' }}"
-    "{%- if message.reasoning_content is defined and message.reasoning_content is string and loop.index0 > ns.last_question %}"
+    "{%- if message.reasoning_content is defined and message.reasoning_content is string and loop.index0 > "
+    "ns.last_question %}"
     "{{- '<think>' + message.reasoning_content + '</think>' }}{%- endif %}"
     "{{- message.content + '<|end|>' }}"
     "{%- else %}{{- raise_exception('role ' + message.role + ' is none of system, user, assistant') }}{%- endif %}"
@@ -68,10 +70,18 @@ def environment() -> Any:
     def raise_exception(message: str) -> None:
         raise jinja2.exceptions.TemplateError(message)
 
-    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False) -> str:
+    def tojson(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+    )
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
@@ -126,17 +136,22 @@ class _Worker:
         raise TemplateRefused(f"the chat template was refused: {text}")
 
     def _reply(self, process: subprocess.Popen[bytes]) -> bytes:
-        readable, _, _ = select.select([process.stdout], [], [], WALL_SECONDS)
+        readable, _, _ = select.select([process.stdout], [], [], WALL_SECONDS)  # type: ignore[type-var]
         reply = process.stdout.readline() if readable else b""  # type: ignore[union-attr]
         if not reply.endswith(b"\n"):
             self.stop()
-            raise TemplateRefused(f"the chat template ran longer than {CPU_SECONDS} processor seconds or used more than {MEMORY_BYTES >> 20} MiB, and was stopped")
+            raise TemplateRefused(
+                f"the chat template ran longer than {CPU_SECONDS} processor seconds or used more than "
+                f"{MEMORY_BYTES >> 20} MiB, and was stopped"
+            )
         return reply
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             command = [sys.executable, "-c", "from fathom.data.template import serve; serve()"]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
             if self._process.stdout.readline() != _STARTED:  # type: ignore[union-attr]
                 self.stop()
                 raise TemplateRefused("the process that renders chat templates did not start")

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,9 @@ class Tokenizer:
         config: dict[str, Any] | None = None,
     ) -> None:
         self.full = full
-        self.special_tokens = {role: text for role, text in special_tokens.items() if full.token_to_id(text) is not None}
+        self.special_tokens = {
+            role: text for role, text in special_tokens.items() if full.token_to_id(text) is not None
+        }
         self.chat_template = chat_template
         self._extra_eos = tuple(extra_eos)
         self._config = dict(config or {})
@@ -91,7 +94,9 @@ class Tokenizer:
         self.full.save(str(directory / "tokenizer.json"))
         config = {"clean_up_tokenization_spaces": False, "model_max_length": int(1e30), **self._config}
         config |= {"tokenizer_class": "PreTrainedTokenizerFast", **self.special_tokens}
-        (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (directory / "tokenizer_config.json").write_text(
+            json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
         if self.chat_template is not None:
             (directory / "chat_template.jinja").write_text(self.chat_template, "utf-8")
 
@@ -119,7 +124,11 @@ class Tokenizer:
     @cached_property
     def eos_ids(self) -> frozenset[int]:
         """Ids that end an answer: the end-of-sequence token, end-of-turn tokens and the end of a document."""
-        texts = [self.special_tokens.get("eos_token"), *self._extra_eos, *(t for t in _DOCUMENT_ENDS if t in self.control_tokens)]
+        texts = [
+            self.special_tokens.get("eos_token"),
+            *self._extra_eos,
+            *(t for t in _DOCUMENT_ENDS if t in self.control_tokens),
+        ]
         ids = (self.full.token_to_id(text) for text in texts if text)
         return frozenset(id_ for id_ in ids if id_ is not None)
 
@@ -185,9 +194,15 @@ class Tokenizer:
 
     def _encode_around_controls(self, text: str) -> list[int]:
         """For models whose own vocabulary spells control tokens (Unigram): cut each one after its first character."""
-        pattern = re.compile("|".join(re.escape(t[0]) + f"(?={re.escape(t[1:])})" for t in sorted(self.control_tokens, key=len, reverse=True) if len(t) > 1))
+        pattern = re.compile(
+            "|".join(
+                re.escape(t[0]) + f"(?={re.escape(t[1:])})"
+                for t in sorted(self.control_tokens, key=len, reverse=True)
+                if len(t) > 1
+            )
+        )
         cuts = [0, *(match.end() for match in pattern.finditer(text)), len(text)]
-        pieces = [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False) if end > start]
+        pieces = [text[start:end] for start, end in pairwise(cuts) if end > start]
         ids = [id_ for piece in pieces for id_ in self._text.encode(piece, add_special_tokens=False).ids]
         return [id_ for id_ in ids if id_ not in self._control_ids]
 
@@ -238,7 +253,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """
     smallest = BYTE_ALPHABET_SIZE + len(SPECIAL_TOKENS)
     if vocab_size < smallest:
-        raise FathomError(f"a vocabulary of {vocab_size} tokens is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens need at least {smallest}")
+        raise FathomError(
+            f"a vocabulary of {vocab_size} tokens is too small: 256 bytes and {len(SPECIAL_TOKENS)} special tokens "
+            f"need at least {smallest}"
+        )
     library = _library()
     full = library.Tokenizer(library.models.BPE())
     full.pre_tokenizer = library.pre_tokenizers.Sequence(

@@ -41,7 +41,9 @@ class ShardWriter:
     def __init__(self, directory: Path, stem: str, dtype: str) -> None:
         (directory / "shards").mkdir(parents=True, exist_ok=True)
         self._dtype = np.dtype(dtype)
-        self._files = {part: _HashedFile(directory, f"shards/{stem}.{part}") for part in ("tokens", "offsets", "mask", "bytes")}
+        self._files = {
+            part: _HashedFile(directory, f"shards/{stem}.{part}") for part in ("tokens", "offsets", "mask", "bytes")
+        }
         self._files["offsets"].write(np.zeros(1, np.uint64).tobytes())
         self._pending_bits = np.zeros(0, bool)
         self._masked = False
