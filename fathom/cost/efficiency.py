@@ -1,0 +1,114 @@
+"""How much of its peak a whole training run gets: a linear model of the logarithm, fitted on the claims on file.
+
+The model, its fit, its error and its picture are explained in `docs/efficiency-model.md`.
+`benchmarks/efficiency_model.py` fits it and writes `efficiency.toml`; here it is only evaluated, without NumPy or
+SciPy, so that a claim is tried fast.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fathom.cost.hardware import canonical_precision
+from fathom.cost.interval import Interval
+from fathom.cost.run import Run
+
+FEATURES = ("one", "fast_device", "small", "small_on_fast", "scale", "fp8")
+# The A100: devices up to its rate kept their units busy about equally well, faster ones less.
+REFERENCE_PEAK_FLOPS = 312e12
+H100_OVER_A100 = math.log(989.4 / 312)
+# Below this many active parameters one layer's products are too small to fill a device.
+SMALL_PARAMETERS = 3e9
+REFERENCE_COUNT = 256
+# Utilisation with which the typical number of devices is looked up (the middle of the published runs).
+MIDDLE_UTILISATION = 0.33
+REFERENCE_HOURS = 1e5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Utilisation (share of 16-bit peak) of a whole run: a median and the ends of its 80% interval.
+
+    `reasons` is the factor that each feature puts on the utilisation.
+    """
+
+    interval: Interval
+    reasons: dict[str, float]
+
+    @property
+    def median(self) -> float:
+        return self.interval.median
+
+    def device_hours(self, run: Run) -> Interval:
+        """A high utilisation gives the low end; no run beats the peak."""
+        ends = (self.interval.high, self.interval.median, self.interval.low)
+        return Interval(*(run.device_hours(share) for share in ends))
+
+
+def predict(run: Run) -> Prediction:
+    """Utilisation to expect of `run`, restarts, evaluation and checkpoints included: published hours are whole runs."""
+    fit = fitted()
+    x = features(run, fit["count_model"])
+    weights = [fit["coefficients"][name] for name in FEATURES]
+    median = sum(w * value for w, value in zip(weights, x, strict=True)) + fit["median_error"]
+    doubt = sum(x[i] * fit["covariance"][i][j] * x[j] for i in range(len(x)) for j in range(len(x)))
+    ends = interval_ends(fit["error_low"], fit["error_high"], fit["log_sd"], doubt)
+    low, middle, high = (min(math.exp(median + end), 1.0) for end in (ends[0], 0.0, ends[1]))
+    reasons = {name: math.exp(w * value) for name, w, value in zip(FEATURES, weights, x, strict=True)}
+    return Prediction(Interval(low, middle, high), reasons)
+
+
+def interval_ends(low: float, high: float, log_sd: float, doubt: float) -> tuple[float, float]:
+    """The 10% and 90% errors of the published runs around their median, wider by the doubt in the coefficients.
+
+    `doubt` is the variance that uncertain coefficients add to a prediction, `log_sd` the errors' own deviation.
+    """
+    wider = math.sqrt(1 + doubt / log_sd**2)
+    return low * wider, high * wider
+
+
+def features(run: Run, count_model: list[float]) -> list[float]:
+    """What the model knows of a run, in the order of `FEATURES`."""
+    fast = max(0.0, math.log(run.peak_flops / REFERENCE_PEAK_FLOPS)) / H100_OVER_A100
+    small = max(0.0, math.log(SMALL_PARAMETERS / run.active))
+    count = run.count or typical_count(run, count_model)
+    fp8 = canonical_precision(run.precision) in ("fp8", "fp4") and "fp8" in run.device.tflops
+    return [
+        1.0,
+        fast,
+        small,
+        fast * small,
+        math.log(count / REFERENCE_COUNT),
+        float(fp8),
+    ]
+
+
+def typical_count(run: Run, count_model: list[float] | None = None) -> float:
+    """Devices that published runs of this much work used: a power law of the work in device-hours."""
+    intercept, slope = count_model or fitted()["count_model"]
+    hours = run.device_hours(MIDDLE_UTILISATION)
+    return max(1.0, math.exp(intercept + slope * math.log(hours / REFERENCE_HOURS)))
+
+
+@cache
+def fitted() -> dict[str, Any]:
+    """Coefficients and the runs behind them."""
+    text = resources.files("fathom.cost").joinpath("efficiency.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def published_runs() -> list[dict[str, Any]]:
+    """The runs of the fit: `claim`, `utilisation` as stated, `predicted` with its developer left out."""
+    return list(fitted()["run"])
+
+
+def percentile_among_published(utilisation: float) -> float:
+    """Share of the published runs on file that state a lower utilisation."""
+    values = sorted(row["utilisation"] for row in published_runs())
+    return bisect_right(values, utilisation) / len(values)
