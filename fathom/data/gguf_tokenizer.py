@@ -8,17 +8,18 @@ splitting rule that runs before them; the rules below are those of the original 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fathom.data.tokenizer import SPLIT_PATTERN, Tokenizer
 from fathom.errors import FathomError, MissingExtra
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as RawTokenizer
 
+_ROLES = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
 _CONTROL, _USER_DEFINED = 3, 4  # ggml's token types; 1 is an ordinary piece
-_LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_QWEN2 = SPLIT_PATTERN  # single digits
+_LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 _REGEX = {"llama-bpe": _LLAMA3, "llama3": _LLAMA3, "llama-v3": _LLAMA3, "qwen2": _QWEN2, "deepseek-r1-qwen": _QWEN2}
 _GPT2, _SINGLE_DIGITS = {"gpt-2"}, {"smollm", "starcoder", "refact", "command-r"}
 _WHOLE_PIECES_FIRST = {"llama-bpe", "llama3", "llama-v3"}  # a piece that is in the vocabulary is not merged from bytes
@@ -26,23 +27,11 @@ _COMPOSED = {"qwen2", "deepseek-r1-qwen"}  # Unicode form NFC before splitting
 
 # Names that mean "the answer ends here" wherever they are control tokens (llama.cpp's end-of-generation set).
 _END_NAMES = {
-    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end▁of▁sentence|>", "</s>",
+    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<｜end▁of▁sentence｜>", "</s>",
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class GgufTokenizer:
-    """A rebuilt tokenizer with the ids and the chat template that the file names."""
-
-    raw: RawTokenizer
-    bos_id: int | None
-    pad_id: int | None
-    eos_ids: frozenset[int]
-    add_bos: bool
-    chat_template: str | None
-
-
-def rebuild(metadata: Mapping[str, Any], where: str) -> GgufTokenizer:
+def tokenizer_from_gguf(metadata: Mapping[str, Any], where: str) -> Tokenizer:
     """Build the tokenizer described by the `tokenizer.*` keys of a GGUF file; `where` names the file in messages.
 
     Raises `FathomError` where a key is missing, of the wrong type, out of range, or of a kind that is not supported.
@@ -57,13 +46,14 @@ def rebuild(metadata: Mapping[str, Any], where: str) -> GgufTokenizer:
     template = metadata.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
         raise FathomError(f"{where}: tokenizer.chat_template must be a text")
-    return GgufTokenizer(
-        raw=_raw(tokens, types, _strings(metadata, "tokenizer.ggml.merges", where), _rule(metadata, where), where),
-        bos_id=_id(metadata, "bos", tokens, where),
-        pad_id=_id(metadata, "padding", tokens, where),
-        eos_ids=_ends(metadata, tokens, types, where),
-        add_bos=metadata.get("tokenizer.ggml.add_bos_token") is True,
+    ids = {role: _id(metadata, key, tokens, where) for role, key in _ROLES.items()}
+    full = _full(tokens, types, _strings(metadata, "tokenizer.ggml.merges", where), _rule(metadata, where), where)
+    return Tokenizer(
+        full,
+        special_tokens={role: tokens[id_] for role, id_ in ids.items() if id_ is not None},
         chat_template=template,
+        extra_eos=sorted(tokens[id_] for id_ in _ends(metadata, tokens, types, where)),
+        add_bos=metadata.get("tokenizer.ggml.add_bos_token") is True,
     )
 
 
@@ -78,7 +68,7 @@ def _rule(metadata: Mapping[str, Any], where: str) -> str:
     return str(name)
 
 
-def _raw(tokens: list[str], types: list[int], merges: list[str], rule: str, where: str) -> RawTokenizer:
+def _full(tokens: list[str], types: list[int], merges: list[str], rule: str, where: str) -> RawTokenizer:
     try:
         from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
     except ImportError as error:

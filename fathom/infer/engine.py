@@ -20,6 +20,7 @@ from fathom.infer.weights import for_inference
 from fathom.model.decoder import Decoder
 
 FinishReason = Literal["stop", "length", "context"]
+GREEDY = Sampling()
 _PAD = 0  # any id of the vocabulary: padding is never attended to
 
 
@@ -39,6 +40,7 @@ class Timing:
     """What one call of the engine took; filled in while it runs."""
 
     prompt_tokens: int = 0
+    reused_tokens: int = 0  # of the prompt, taken from a `Memory`
     new_tokens: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -46,6 +48,29 @@ class Timing:
     @property
     def decode_tokens_per_second(self) -> float:
         return self.new_tokens / self.decode_seconds if self.decode_seconds else 0.0
+
+
+@dataclass
+class Memory:
+    """What the engine keeps between the answers of one conversation: the tokens last read and their cache.
+
+    A prompt that begins with the same tokens is read only from where it differs.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    cache: Cache | None = None
+
+    def take(self, prompt: Sequence[int]) -> Cache | None:
+        """The cache cut to what `prompt` has in common with it, its last token always left to read; None if nothing."""
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(self.ids, prompt, strict=False)) if a != b),
+            min(len(self.ids), len(prompt)),
+        )
+        shared = min(shared, len(prompt) - 1)
+        if self.cache is None or shared < 1:
+            return None
+        self.cache.truncate(shared)
+        return self.cache
 
 
 @dataclass
@@ -76,7 +101,7 @@ class Engine:
         prompts: Sequence[Sequence[int]],
         *,
         max_new_tokens: int,
-        sampling: Sampling | Sequence[Sampling] = Sampling(),
+        sampling: Sampling | Sequence[Sampling] = GREEDY,
         stop_ids: frozenset[int] | set[int] = frozenset(),
         timing: Timing | None = None,
     ) -> list[Answer]:
@@ -96,11 +121,12 @@ class Engine:
         prompt: Sequence[int],
         *,
         max_new_tokens: int,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = GREEDY,
         stop_ids: frozenset[int] | set[int] = frozenset(),
+        memory: Memory | None = None,
     ) -> Stream:
-        """Answer one prompt, token by token. Raises as `generate` does, before the first token."""
-        batch = _Batch(self, [prompt], [sampling], max_new_tokens, stop_ids, Timing())
+        """Answer one prompt, token by token; `memory` is read and kept up to date. Raises as `generate` does, at once."""
+        batch = _Batch(self, [prompt], [sampling], max_new_tokens, stop_ids, Timing(), memory)
 
         def tokens() -> Iterator[int]:
             for token_1, stopped_1 in batch.steps():
@@ -122,6 +148,7 @@ class _Batch:
     max_new_tokens: int
     stop_ids: frozenset[int] | set[int]
     timing: Timing
+    memory: Memory | None = None
     lengths_B: Tensor = field(init=False)  # new tokens of each row, of all rows
     out_BN: Tensor = field(init=False)
 
@@ -155,14 +182,11 @@ class _Batch:
         start = time.perf_counter()
         cache, logits_BV = self._prefill()
         sampler = Sampler(self.sampling, self.prompts, self.engine.config.vocab_size)
-        self.timing.prompt_tokens = sum(len(prompt) for prompt in self.prompts)
         rows_B = torch.arange(self.num_rows)
         running_B = torch.ones(self.num_rows, dtype=torch.bool)  # of the rows still in the batch
         self.timing.prefill_seconds = time.perf_counter() - start
         for step in range(self.out_BN.shape[1]):
             start = time.perf_counter()
-            if step:
-                logits_BV = self._step(tokens_B, cache)  # noqa: F821 - set by the step before
             tokens_B = sampler.pick(logits_BV)
             stopped_B = torch.isin(tokens_B, self.stop_S)
             self._record(rows_B, running_B, tokens_B, stopped_B, step)
@@ -172,11 +196,14 @@ class _Batch:
             num_running = int(running_B.sum())
             if num_running == 0:
                 return
-            if num_running <= len(rows_B) // 2:  # a copy of half the cache at the most, and half the work from here on
+            start = time.perf_counter()
+            if num_running <= len(rows_B) // 2:  # copies half the cache at the most, and halves the work from here on
                 kept = running_B.nonzero()[:, 0]
                 rows_B, tokens_B, running_B = rows_B[kept], tokens_B[kept], running_B[kept]
                 cache.keep(kept.to(self.engine.device))
                 sampler.keep(kept)
+            logits_BV = self._step(tokens_B, cache)
+            self.timing.decode_seconds += time.perf_counter() - start
 
     def _record(self, rows_B: Tensor, running_B: Tensor, tokens_B: Tensor, stopped_B: Tensor, step: int) -> None:
         counted_B = running_B & ~stopped_B
@@ -189,16 +216,24 @@ class _Batch:
     def _prefill(self) -> tuple[Cache, Tensor]:
         """Read all prompts in one pass, padded on the left; the logits of each row's first new token, logits_BV."""
         longest = max(len(prompt) for prompt in self.prompts)
-        padded = [[_PAD] * (longest - len(prompt)) + list(prompt) for prompt in self.prompts]
-        tokens_BT = torch.tensor(padded, device=self.engine.device)
+        cache = self.memory.take(self.prompts[0]) if self.memory is not None else None
+        cache = self._new_cache(longest) if cache is None else cache
+        self.timing.prompt_tokens, self.timing.reused_tokens = sum(map(len, self.prompts)), cache.length
+        padded = [[_PAD] * (longest - len(prompt)) + list(prompt[cache.length :]) for prompt in self.prompts]
+        if self.memory is not None:
+            self.memory.ids, self.memory.cache = list(self.prompts[0]), cache
+        hidden_BTD = self.engine.decoder(torch.tensor(padded, device=self.engine.device), cache=cache)
+        return cache, self.engine.decoder.logits(hidden_BTD[:, -1])
+
+    def _new_cache(self, longest: int) -> Cache:
         padding_B = torch.tensor([longest - len(prompt) for prompt in self.prompts], device=self.engine.device)
         capacity = longest + min(self.out_BN.shape[1], 256)
-        cache = Cache(self.engine.config.num_layers, padding_B=padding_B, capacity=capacity, device=self.engine.device)
-        hidden_BTD = self.engine.decoder(tokens_BT, cache=cache)
-        return cache, self.engine.decoder.logits(hidden_BTD[:, -1])
+        return Cache(self.engine.config.num_layers, padding_B=padding_B, capacity=capacity, device=self.engine.device)
 
     @torch.inference_mode()
     def _step(self, tokens_B: Tensor, cache: Cache) -> Tensor:
+        if self.memory is not None:
+            self.memory.ids.append(int(tokens_B[0]))
         hidden_B1D = self.engine.decoder(tokens_B[:, None].to(self.engine.device), cache=cache)
         return self.engine.decoder.logits(hidden_B1D[:, -1])
 

@@ -31,3 +31,11 @@ def for_inference(decoder: Decoder, dtype: torch.dtype) -> Decoder:
     copy.to(next(iter(weights.values())).device)
     copy.compute_dtype = dtype
     return copy.eval()
+
+
+def choose_dtype(name: str) -> torch.dtype:
+    """'fp32', 'bf16', or 'auto': bf16 where the device multiplies it natively, else fp32."""
+    if name == "auto":
+        native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+        return torch.bfloat16 if native else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
