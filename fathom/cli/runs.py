@@ -30,8 +30,7 @@ def command(runs: Path | None, as_json: bool) -> None:
 
     table = Table("run", "purpose", "status", "started", "steps", "time", "energy", "dollars", box=box.SIMPLE)
     for line in lines:
-        table.add_row(
-            Text(line["run"]), show.PURPOSES.get(line["purpose"], line["purpose"]), line["status"], line["started"][:16],
-            f"{line['steps']:,}", show.seconds(line["seconds"]), show.joules(line["joules"]), show.usd(line["usd"]),
-        )  # fmt: skip
+        purpose, bill = show.PURPOSES.get(line["purpose"], line["purpose"]), show.usd(line["usd"])
+        cells = [line["status"], line["started"][:16], f"{line['steps']:,}", show.seconds(line["seconds"])]
+        table.add_row(Text(line["run"]), purpose, *cells, show.joules(line["joules"]), bill)
     Console(highlight=False).print(table)

@@ -106,7 +106,9 @@ def _sweep(directory: Path) -> None:
 
 
 def _drop_others(newest: Path, keep_last: int) -> None:
-    """Keep `newest` and the `keep_last` - 1 before it; a later step can only be a killed run's that `latest` never reached."""
+    """Keep `newest` and the `keep_last` - 1 before it; a later step can only be a killed run's that `latest` never
+    reached.
+    """
     others = sorted(newest.parent.glob("step-*"))
     before = [path for path in others if path.name < newest.name]
     kept = {newest, *before[-(keep_last - 1) :]} if keep_last > 1 else {newest}
@@ -137,7 +139,9 @@ def latest_step(run_directory: Path) -> int:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Verify one checkpoint folder. Raises FathomError naming the file that is missing, cut short, changed or of another version."""
+    """Verify one checkpoint folder. Raises FathomError naming the file that is missing, cut short, changed or of
+    another version.
+    """
     state = _read_state(path / "state.json")
     if state.get("format_version") != FORMAT_VERSION:
         raise FathomError(
@@ -183,6 +187,7 @@ def check_room(run_directory: Path, bytes_needed: int) -> None:
     free = shutil.disk_usage(run_directory).free
     if free < bytes_needed:
         raise RunFailed(
-            f"a checkpoint needs {bytes_needed / 1e6:,.0f} MB and the disk of {os.fspath(run_directory)} has {free / 1e6:,.0f} MB free; "
+            f"a checkpoint needs {bytes_needed / 1e6:,.0f} MB and the disk of {os.fspath(run_directory)} has "
+            f"{free / 1e6:,.0f} MB free; "
             "free some space or choose another place with --runs"
         )

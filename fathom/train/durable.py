@@ -44,7 +44,9 @@ def file_sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say which file could not be written and why, instead of a traceback; safetensors hides the error's number in its text."""
+    """Say which file could not be written and why, instead of a traceback; safetensors hides the error's number in
+    its text.
+    """
     try:
         yield
     except Exception as error:
@@ -52,7 +54,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise RunFailed(
-            f"could not write {path}: {reason}; every older checkpoint is intact, so free some space and run the same command again"
+            f"could not write {path}: {reason}; every older checkpoint is intact, so free some space and run the "
+            f"same command again"
         ) from error
 
 

@@ -1,4 +1,6 @@
-"""Does it fit? Memory is predicted before anything is allocated, and a run that cannot fit is refused with the number."""
+"""Does it fit? Memory is predicted before anything is allocated, and a run that cannot fit is refused with the
+number.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +60,7 @@ def check_memory(recipe: Recipe, device: torch.device, world: int = 1) -> dict[s
             else "a smaller model"
         )
         raise FathomError(
-            f"this run needs {needed / 1e9:.2f} GB of memory ({largest}: {parts[largest] / 1e9:.2f} GB) and {room / 1e9:.2f} GB are free; {helps} would help"
+            f"this run needs {needed / 1e9:.2f} GB of memory ({largest}: {parts[largest] / 1e9:.2f} GB) and "
+            f"{room / 1e9:.2f} GB are free; {helps} would help"
         )
     return parts

@@ -29,5 +29,6 @@ class SpikeWatch:
 def advice(what: str, learning_rate: float, step: int) -> str:
     return (
         f"{what} at step {step}, with a learning rate of {learning_rate:.3g}; checkpoints before it are kept. Try "
-        f"--set train.learning_rate={learning_rate / 3:.2g}, a longer warm-up (schedule.warmup_fraction), or guard.action=rollback"
+        f"--set train.learning_rate={learning_rate / 3:.2g}, a longer warm-up (schedule.warmup_fraction), or "
+        f"guard.action=rollback"
     )

@@ -14,11 +14,11 @@ import torch
 
 from fathom.cost.flops import forward_flops_per_token
 from fathom.errors import FathomError
+from fathom.evaluate.perplexity import held_out_bits_per_byte
 from fathom.ledger import receipt
 from fathom.train import dial
 from fathom.train.budget import budget_seconds, parse_budget
 from fathom.train.durable import write_json, write_text
-from fathom.evaluate.perplexity import held_out_bits_per_byte
 from fathom.train.loop import Progress, RunResult, open_ledger, train
 from fathom.train.machine import MachineSpeed, measure
 from fathom.train.parallel import Parallel
@@ -206,7 +206,9 @@ class Job:
         return Tokenizer.load(recipe.data.tokenizer) if recipe.data.tokenizer else None
 
     def _keep_data_facts(self, manifest: Manifest, prepared: Path) -> None:
-        """What the run folder holds of the data: the manifest and the tokenizer; the shards stay where they are shared."""
+        """What the run folder holds of the data: the manifest and the tokenizer; the shards stay where they are
+        shared.
+        """
         (self.folder.path / "data").mkdir(exist_ok=True)
         write_text(self.folder.path / "data" / "manifest.json", manifest.to_json())
         shutil.copytree(prepared / "tokenizer", self.folder.tokenizer, dirs_exist_ok=True)
@@ -234,6 +236,7 @@ class Job:
             sequence_length=train_section.sequence_length,
             rows=train_section.rows_per_step,
             seed=recipe.seed,
+            weights=recipe.data.weights or None,
         )
         self.display.phase("training")
         return train(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -29,7 +29,10 @@ from fathom.train.recipe import Recipe
 from fathom.train.recipe_files import recipe_table
 from fathom.train.run_folder import RunFolder, load_weights
 from fathom.train.schedule import Plan, learning_rate_ratio, plan_at
-from fathom.train.step import Batch, NotFinite, StepOutcome, take_step
+from fathom.train.step import NotFinite, StepOutcome, take_step
+
+if TYPE_CHECKING:
+    from fathom.data.shards import Batch
 
 
 class BatchSource(Protocol):
@@ -135,7 +138,8 @@ class Session:
         if self.parallel.writes and saved.state.get("threads") != torch.get_num_threads():
             self.ledger.note(
                 "threads",
-                f"resumed with {torch.get_num_threads()} threads after {saved.state.get('threads')}: losses agree within rounding only",
+                f"resumed with {torch.get_num_threads()} threads after {saved.state.get('threads')}: losses agree "
+                f"within rounding only",
             )
 
     @property

@@ -46,7 +46,7 @@ def _build(kind: type, table: dict[str, Any]) -> Any:
                 values[key] = _adapters(kind)[key].validate_python(value)
             except ValidationError as error:
                 message = error.errors()[0]["msg"]
-                errors.append({"type": PydanticCustomError("wrong_type", message), "loc": (key,), "input": value})  # type: ignore[arg-type]
+                errors.append({"type": PydanticCustomError("wrong_type", message), "loc": (key,), "input": value})
     for key in _required(kind) - table.keys():
         errors.append({"type": PydanticCustomError("missing", "missing"), "loc": (key,), "input": None})
     if errors:

@@ -2,8 +2,8 @@
 
 Shapes: S matrices of one shape stacked, M rows, N columns (M <= N after transposing where needed).
 
-Sources: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024, kellerjordan.github.io/posts/muon);
-Liu et al., arXiv:2502.16982, for the scale of the update.
+Sources: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024,
+kellerjordan.github.io/posts/muon); Liu et al., arXiv:2502.16982, for the scale of the update.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The optimizer: Muon for hidden matrices and experts, AdamW for embeddings, output projection, router, norms and biases.
+"""The optimizer: Muon for hidden matrices and experts, AdamW for embeddings, output projection, router, norms and
+biases.
 
-Weight decay is decoupled (arXiv:1711.05101): each step shrinks a weight by learning rate x weight decay before the update.
-It applies to hidden matrices and experts only; embeddings, norms, biases and router weights are not decayed
+Weight decay is decoupled (arXiv:1711.05101): each step shrinks a weight by learning rate x weight decay before the
+update. It applies to hidden matrices and experts only; embeddings, norms, biases and router weights are not decayed
 (the practice of GPT-3 onwards for vectors; for embeddings see OLMo 2, arXiv:2501.00656, section 3.4).
 """
 
@@ -85,7 +86,7 @@ class Optimizer:
             self._muon_step(stack, learning_rate)
 
     def _muon_step(self, names: list[str], learning_rate: float) -> None:
-        parameters = [self.parameters[n] for n in names]
+        parameters: list[Tensor] = [self.parameters[n] for n in names]
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         momenta = [self.momentum[n] for n in names]
         beta = self.section.momentum
@@ -106,7 +107,9 @@ class Optimizer:
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor needed to go on, by name: momentum.NAME, first.NAME, second.NAME (AdamW's count is the step's)."""
+        """Every tensor needed to go on, by name: momentum.NAME, first.NAME, second.NAME (AdamW's count is the
+        step's).
+        """
         tensors = {f"momentum.{name}": tensor for name, tensor in self.momentum.items()}
         for name, parameter in self.parameters.items():
             if name not in self.momentum and (state := self.adamw.state.get(parameter)):

@@ -1,7 +1,7 @@
 """How many steps a run takes: as many as asked, or as many as the seconds of its budget allow.
 
-With a budget in seconds the first steps are real ones; once their speed is known the number of steps is fixed, and it is
-corrected once more where the decay begins. Every plan is on the disk before the first step that follows it.
+With a budget in seconds the first steps are real ones; once their speed is known the number of steps is fixed, and
+it is corrected once more where the decay begins. Every plan is on the disk before the first step that follows it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Pace:
         steps = self.recipe.train.steps
         if not steps and not self.seconds:
             raise FathomError(
-                "the recipe says neither how many steps to train (train.steps) nor for how long (budget.seconds, --budget)"
+                "the recipe says neither how many steps to train (train.steps) nor for how long (budget.seconds, "
+                "--budget)"
             )
         if steps:
             self._adopt(first_plan(self.recipe, steps, "asked"))

@@ -1,9 +1,9 @@
 """Several processes, applied to a plain model from outside: FSDP2 over all ranks of a `torchrun`.
 
-Each rank sees its own rows of the same pure batch(step), gradients are summed (never averaged: the loss is already divided
-by the whole step's tokens), and parameters, gradients and optimizer state are sharded. The mesh has one dimension, `data`;
-expert parallelism would add a second one, `expert`, over which `shard` distributes the stacks of experts instead of
-sharding them, and nothing outside this file would change.
+Each rank sees its own rows of the same pure batch(step), gradients are summed (never averaged: the loss is already
+divided by the whole step's tokens), and parameters, gradients and optimizer state are sharded. The mesh has one
+dimension, `data`; expert parallelism would add a second one, `expert`, over which `shard` distributes the stacks of
+experts instead of sharding them, and nothing outside this file would change.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Parallel:
         """The rows of a step's batch that this process computes. Raises FathomError if they do not divide."""
         if rows_per_step % self.world:
             raise FathomError(
-                f"train.rows_per_step = {rows_per_step} does not divide among {self.world} processes; use a multiple of {self.world}"
+                f"train.rows_per_step = {rows_per_step} does not divide among {self.world} processes; use a "
+                f"multiple of {self.world}"
             )
         share = rows_per_step // self.world
         return list(range(self.rank * share, (self.rank + 1) * share))

@@ -1,7 +1,7 @@
 """A recipe: everything that decides a training run, in one validated tree that is written out in full beside the run.
 
-A recipe file (`recipes/*.toml`, or the user's own) holds only what differs from the defaults below; `recipe.toml` in a run
-folder holds every key. Unknown keys and wrong types are refused with the key's full name, see `recipe_files`.
+A recipe file (`recipes/*.toml`, or the user's own) holds only what differs from the defaults below; `recipe.toml` in
+a run folder holds every key. Unknown keys and wrong types are refused with the key's full name, see `recipe_files`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class DataSection(_Section):
     tokenizer: str = ""
     vocab_size: int = Field(default=4096, ge=300)
     held_out_fraction: float = Field(default=0.02, gt=0.0, lt=0.5)
+    weights: dict[str, float] = {}  # share of rows by domain or source name; empty: every row once an epoch
 
 
 class TrainSection(_Section):
@@ -61,8 +62,8 @@ class TrainSection(_Section):
 class OptimizerSection(_Section):
     """Muon for hidden matrices and experts, AdamW for the rest; or AdamW for all.
 
-    Muon's update is scaled by 0.2 * sqrt(max(rows, columns)), so that it has the root mean square of an AdamW step and one
-    learning rate and weight decay serve both (arXiv:2502.16982, section 2.2).
+    Muon's update is scaled by 0.2 * sqrt(max(rows, columns)), so that it has the root mean square of an AdamW step
+    and one learning rate and weight decay serve both (arXiv:2502.16982, section 2.2).
     """
 
     kind: Literal["muon", "adamw"] = "muon"

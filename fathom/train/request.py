@@ -77,7 +77,8 @@ def _named(request: Request) -> RunFolder:
         )
     if not _same(folder, request):
         raise FathomError(
-            f"{folder.path} is an unfinished run of another request{_difference(folder, request)}; choose another --name"
+            f"{folder.path} is an unfinished run of another request{_difference(folder, request)}; choose another "
+            f"--name"
         )
     return folder
 

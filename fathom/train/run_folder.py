@@ -78,7 +78,7 @@ class RunFolder:
         return decoder
 
 
-def load_weights(decoder: Decoder, tensors: dict) -> None:  # type: ignore[type-arg]
+def load_weights(decoder: Decoder, tensors: dict) -> None:
     """Put checkpoint tensors into a model. Raises FathomError naming the first that does not fit."""
     own = decoder.state_dict()
     for name in sorted(own.keys() ^ tensors.keys()):
@@ -86,6 +86,7 @@ def load_weights(decoder: Decoder, tensors: dict) -> None:  # type: ignore[type-
     for name, tensor in own.items():
         if tensor.shape != tensors[name].shape:
             raise FathomError(
-                f"the checkpoint is of another model: '{name}' has shape {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}"
+                f"the checkpoint is of another model: '{name}' has shape {tuple(tensors[name].shape)}, not "
+                f"{tuple(tensor.shape)}"
             )
     decoder.load_state_dict(tensors)

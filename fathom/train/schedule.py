@@ -1,8 +1,8 @@
 """Warm-up, stable, decay: the learning rate of each step, from the plan that stands at that step.
 
-The plan may change while a run goes on (calibrated on the first steps, corrected once where the decay begins), so it is a
-short list of records, each valid from its step on. The list lies in the run folder and in the ledger: a resumed run
-reads it and repeats exactly the learning rates of the run that was never stopped.
+The plan may change while a run goes on (calibrated on the first steps, corrected once where the decay begins), so it
+is a short list of records, each valid from its step on. The list lies in the run folder and in the ledger: a resumed
+run reads it and repeats exactly the learning rates of the run that was never stopped.
 """
 
 from __future__ import annotations

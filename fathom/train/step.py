@@ -1,32 +1,26 @@
 """One optimizer step: gradients of a whole batch, gathered from as many micro-batches as memory asks for.
 
-B rows, T positions. The loss is summed over tokens and divided by the number of loss tokens of the *whole* step, over all
-micro-batches and processes: so 1 x 8 rows equal 8 x 1, and a short sample weighs what its tokens weigh.
+B rows, T positions. The loss is summed over tokens and divided by the number of loss tokens of the *whole* step,
+over all micro-batches and processes: so 1 x 8 rows equal 8 x 1, and a short sample weighs what its tokens weigh.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fathom.errors import RunFailed
+from fathom.model.decoder import Decoder
 from fathom.train.optimizer import Optimizer
 from fathom.train.parallel import Parallel
 from fathom.train.recipe import Recipe
 
-
-class Batch(Protocol):
-    """What `fathom.data.shards.Batches.batch` returns: integer arrays [B, T] and a bool mask of the tokens that count."""
-
-    tokens: Any
-    targets: Any
-    documents: Any
-    positions: Any
-    loss_mask: Any
+if TYPE_CHECKING:
+    from fathom.data.shards import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +37,12 @@ class NotFinite(RunFailed):
 
 
 def take_step(
-    model: nn.Module, optimizer: Optimizer, batch: Batch, recipe: Recipe, learning_rate: float, parallel: Parallel
+    model: Decoder, optimizer: Optimizer, batch: Batch, recipe: Recipe, learning_rate: float, parallel: Parallel
 ) -> StepOutcome:
     """Move the model by one batch.
 
-    Raises NotFinite before any weight moves if the loss or gradient is NaN or infinite, and RunFailed if no token counts.
+    Raises NotFinite before any weight moves if the loss or gradient is NaN or infinite, and RunFailed if no token
+    counts.
     """
     loss_tokens = int(batch.loss_mask.sum())
     if not loss_tokens:
@@ -72,9 +67,7 @@ def take_step(
     )
 
 
-def _accumulate(
-    model: nn.Module, batch: Batch, recipe: Recipe, loss_tokens: int, parallel: Parallel
-) -> dict[str, float]:
+def _accumulate(model: Decoder, batch: Batch, recipe: Recipe, loss_tokens: int, parallel: Parallel) -> dict[str, float]:
     rows = parallel.rows(recipe.train.rows_per_step)
     size = recipe.train.micro_batch_rows
     totals: dict[str, float] = {"cross_entropy": 0.0, "mtp": 0.0, "balance": 0.0}

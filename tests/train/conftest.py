@@ -1,4 +1,6 @@
-"""Lets the tests of this folder import `tiny_training` beside them, and keeps each on one thread: their work is tiny."""
+"""Lets the tests of this folder import `tiny_training` beside them, and keeps each on one thread: their work is
+tiny.
+"""
 
 import sys
 from pathlib import Path

@@ -46,10 +46,22 @@ class TinyBatches:
 
 
 MIXTURE = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "num_layers": 2, "num_heads": 2, "attention": "latent", "kv_lora_rank": 16,
-    "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "intermediate_size": 64, "num_experts": 4,
-    "num_experts_per_token": 2, "num_shared_experts": 1, "moe_intermediate_size": 16, "first_dense_layers": 1,
-}  # fmt: skip
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "attention": "latent",
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+    "intermediate_size": 64,
+    "num_experts": 4,
+    "num_experts_per_token": 2,
+    "num_shared_experts": 1,
+    "moe_intermediate_size": 16,
+    "first_dense_layers": 1,
+}
 DENSE = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 
 
