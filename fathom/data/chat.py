@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fathom.data.template import TemplateRefused, render_template
 from fathom.data.tokenizer import THINK_CLOSE, THINK_OPEN, Tokenizer
@@ -39,6 +40,7 @@ class _Segment:
     text: str
     token_id: int | None
     answer: bool
+    continues: bool  # something precedes it: no space is to be put before it
 
 
 def split_thinking(answer: str) -> tuple[str | None, str]:
@@ -74,25 +76,47 @@ def render(
 
     Raises `FathomError` for a tokenizer without template, a message without role or content, a refused template.
     """
-    return next(render_batch(tokenizer, [messages], add_generation_prompt, **variables))
+    (rendered,) = render_batch(tokenizer, [messages], add_generation_prompt, **variables)
+    assert rendered is not None
+    return rendered
 
 
 def render_batch(
-    tokenizer: Tokenizer, conversations: Iterable[Sequence[Message]], add_generation_prompt: bool, **variables: Any
-) -> Iterator[Rendered]:
-    """`render` for many conversations: their texts are encoded together on all cores."""
-    segments = [_segments(tokenizer, list(messages), add_generation_prompt, variables) for messages in conversations]
-    texts = (segment.text for parts in segments for segment in parts if segment.token_id is None)
-    encoded = tokenizer.encode_batch(texts)
+    tokenizer: Tokenizer,
+    conversations: Iterable[Sequence[Message]],
+    add_generation_prompt: bool,
+    *,
+    skip_refused: bool = False,
+    **variables: Any,
+) -> Iterator[Rendered | None]:
+    """`render` for many conversations: their texts are encoded together on all cores.
+
+    With `skip_refused` a conversation that the template refuses gives None; a template that overruns its limits
+    raises all the same.
+    """
+    segments: list[list[_Segment] | None] = []
+    for messages in conversations:
+        try:
+            segments.append(_segments(tokenizer, list(messages), add_generation_prompt, variables))
+        except TemplateRefused as refusal:
+            if not skip_refused or refusal.overrun:
+                raise
+            segments.append(None)
+    texts = [part for parts in segments for part in parts or () if part.token_id is None]
+    encoded = tokenizer.encode_batch((part.text for part in texts), [part.continues for part in texts])
     for parts in segments:
-        ids: list[int] = []
-        mask: list[bool] = []
-        for part in parts:
-            piece = next(encoded) if part.token_id is None else [part.token_id]
-            ids += piece
-            mask += [part.answer] * len(piece)
-        answer_bytes = sum(tokenizer.count_bytes(part.text) for part in parts if part.answer and part.token_id is None)
-        yield Rendered(ids, mask, answer_bytes)
+        yield None if parts is None else _joined(tokenizer, parts, encoded)
+
+
+def _joined(tokenizer: Tokenizer, parts: list[_Segment], encoded: Iterator[list[int]]) -> Rendered:
+    ids: list[int] = []
+    mask: list[bool] = []
+    for part in parts:
+        piece = next(encoded) if part.token_id is None else [part.token_id]
+        ids += piece
+        mask += [part.answer] * len(piece)
+    answer_bytes = sum(tokenizer.count_bytes(part.text) for part in parts if part.answer and part.token_id is None)
+    return Rendered(ids, mask, answer_bytes)
 
 
 def _segments(tokenizer: Tokenizer, messages: list[Message], prompt: bool, variables: dict[str, Any]) -> list[_Segment]:
@@ -165,28 +189,32 @@ def break_control_tokens(text: str, tokenizer: Tokenizer, char: str) -> str:
     pattern, tails, heads = _control_patterns(tokenizer)
     while (broken := pattern.sub(lambda match: match[0][0] + char + match[0][1:], text)) != text:
         text = broken  # again, for tokens that overlap
-    if match := tails.search(text):  # ends like the beginning of a control token
-        text = text[: match.start() + 1] + char + text[match.start() + 1 :]
-    if match := heads.match(text):  # begins like the end of one
-        text = text[: match.end() - 1] + char + text[match.end() - 1 :]
+    longest = max(map(len, tails), default=0)
+    for size in range(min(longest, len(text)), 0, -1):  # ends like the beginning of a control token
+        if text[-size:] in tails:
+            text = text[: len(text) - size + 1] + char + text[len(text) - size + 1 :]
+            break
+    for size in range(min(longest, len(text)), 0, -1):  # begins like the end of one
+        if text[:size] in heads:
+            text = text[: size - 1] + char + text[size - 1 :]
+            break
     return text
 
 
-def _control_patterns(tokenizer: Tokenizer) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    cached = tokenizer.__dict__.get("_control_patterns")
-    if cached is None:
+_Patterns = tuple[re.Pattern[str], frozenset[str], frozenset[str]]
+_PATTERNS: WeakKeyDictionary[Tokenizer, _Patterns] = WeakKeyDictionary()
+
+
+def _control_patterns(tokenizer: Tokenizer) -> _Patterns:
+    """(a pattern of all control tokens, what they begin with, what they end with)."""
+    if tokenizer not in _PATTERNS:
         tokens = [token for token in tokenizer.control_tokens if len(token) > 1]
-        whole = _alternation(tokens)
-        tails = _alternation({token[:cut] for token in tokens for cut in range(1, len(token))})
-        heads = _alternation({token[cut:] for token in tokens for cut in range(1, len(token))})
-        cached = (re.compile(whole), re.compile(f"(?:{tails})\\Z"), re.compile(heads))
-        tokenizer.__dict__["_control_patterns"] = cached
-    return cached
-
-
-def _alternation(texts: Iterable[str]) -> str:
-    longest_first = sorted(texts, key=lambda text: (-len(text), text))
-    return "|".join(map(re.escape, longest_first)) or r"(?!)"
+        longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+        pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        tails = frozenset(token[:cut] for token in tokens for cut in range(1, len(token)))
+        heads = frozenset(token[cut:] for token in tokens for cut in range(1, len(token)))
+        _PATTERNS[tokenizer] = (pattern, tails, heads)
+    return _PATTERNS[tokenizer]
 
 
 # -- answers, and cutting the rendered text ----------------------------------------------------------------------
@@ -224,20 +252,26 @@ def _end_of_turn(tokenizer: Tokenizer, text: str, start: int, end: int) -> int:
 def _cut(tokenizer: Tokenizer, text: str, spans: list[tuple[int, int]], break_char: str) -> list[_Segment]:
     """Cut the rendered text at control tokens and at the borders of answers."""
     borders = sorted({0, len(text), *(border for span in spans for border in span)})
-    pattern, _, _ = _control_patterns(tokenizer)
     segments: list[_Segment] = []
     for start, end in pairwise(borders):
         answer = any(first <= start and end <= last for first, last in spans)
-        at = start
-        for match in pattern.finditer(text, start, end):
-            segments.append(_Segment(text[at : match.start()], None, answer))
-            segments.append(_Segment(match[0], tokenizer.control_tokens[match[0]], answer))
-            at = match.end()
-        segments.append(_Segment(text[at:end], None, answer))
-    return [
-        segment
-        if segment.token_id is not None
-        else _Segment(segment.text.replace(break_char, ""), None, segment.answer)
-        for segment in segments
-        if segment.text
-    ]
+        for piece, token_id in _pieces(tokenizer, text[start:end]):
+            plain = piece if token_id is not None else piece.replace(break_char, "")
+            if plain:
+                segments.append(_Segment(plain, token_id, answer, bool(segments)))
+    return segments
+
+
+def _pieces(tokenizer: Tokenizer, text: str) -> Iterator[tuple[str, int | None]]:
+    """Control tokens with their ids and the texts between; some tokens swallow the white space beside them."""
+    pattern, _, _ = _control_patterns(tokenizer)
+    at = 0
+    for match in pattern.finditer(text):
+        strips_left, strips_right = tokenizer.strips(match[0])
+        before = text[at : match.start()]
+        yield before.rstrip() if strips_left else before, None
+        yield match[0], tokenizer.control_tokens[match[0]]
+        at = match.end()
+        if strips_right:
+            at += len(text[at:]) - len(text[at:].lstrip())
+    yield text[at:], None

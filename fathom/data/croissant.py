@@ -42,7 +42,7 @@ def to_croissant(manifest: Manifest, directory: Path | str) -> dict[str, Any]:
     metadata = mlc.Metadata(
         ctx=context,
         name=f"fathom-{manifest.key[:16]}",
-        description=f"Token shards of {len(manifest.sources)} sources, with loss masks, document borders and held-out documents.",
+        description=f"Token shards of {len(manifest.sources)} sources with loss masks and held-out documents.",
         license=sorted({source.license for source in manifest.sources}),
         version="1.0.0",
         distribution=[_file(mlc, context, record, Path(directory)) for record in records],

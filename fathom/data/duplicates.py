@@ -16,6 +16,7 @@ from fathom.errors import MissingExtra
 SHINGLE_WORDS = 5
 BANDS, HASHES_PER_BAND = 14, 8
 MIN_WORDS = 20  # shorter documents are compared exactly only: "yes" and "no" share all of their shingles
+MAX_CHARS = 2_000_000  # of a longer document only the beginning is compared
 SEED = 1
 _KEY_BYTES = 8
 
@@ -27,7 +28,7 @@ def exact_key(text: str) -> bytes:
 
 def band_keys(text: str) -> np.ndarray:
     """uint64 [BANDS]: documents that share a value in the same band are near duplicates. Zeros: too short to say."""
-    words = words_of(text)
+    words = words_of(text[:MAX_CHARS])
     if len(words) < MIN_WORDS:
         return np.zeros(BANDS, np.uint64)
     try:

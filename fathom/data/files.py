@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,23 +42,40 @@ def open_path(path: Path, *, text_column: str | None = None, license: str | None
     except OSError as error:
         raise FathomError(f"cannot read {path}: {error.strerror}") from error
     if not is_folder:
-        files = [_File(path, Path(path.name))]
+        files, skipped = [_File(path, Path(path.name))], Counter[str]()
     else:
-        files = list(_walk(path))
-        if not files:
-            raise FathomError(
-                f"the folder {path} holds no file to read; put text, Markdown, code, JSONL or Parquet files into it"
-            )
+        files, skipped = _readable(path, list(_walk(path)))
     groups: dict[str, list[_File]] = {}
-    folder_name = path.resolve().name or "root"
+    folder = printable(path.resolve().name or "root") if is_folder else None
     for file in files:
-        groups.setdefault(file.group(folder_name), []).append(file)
-    if is_folder and all(file.is_binary() for file in files):
-        raise FathomError(f"the folder {path} holds no text: all of its {len(files)} files are binary")
-    return [
+        groups.setdefault(file.group(folder), []).append(file)
+    sources = [
         FileSource(name, path, members, alone=not is_folder, text_column=text_column, license=license)
         for name, members in sorted(groups.items())
     ]
+    sources[0].skipped = skipped  # counted once, in the folder's first source
+    return list(sources)
+
+
+def _readable(root: Path, files: list[_File]) -> tuple[list[_File], Counter[str]]:
+    """(files with text in them, how many were set aside and why)."""
+    if not files:
+        raise FathomError(
+            f"the folder {root} holds no file to read; put text, Markdown, code, JSONL or Parquet files into it"
+        )
+    good, skipped = [], Counter[str]()
+    for file in files:
+        reason = file.why_not()
+        if reason is None:
+            good.append(file)
+        else:
+            skipped[reason] += 1
+    if not good:
+        found = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
+        raise FathomError(
+            f"the folder {root} holds no text ({found}); put text, Markdown, code, JSONL or Parquet into it"
+        )
+    return good, skipped
 
 
 def _walk(root: Path) -> Iterator[_File]:
@@ -111,21 +129,24 @@ class _File:
     def is_code(self) -> bool:
         return self.suffix in CODE_SUFFIXES or self.path.name in ("Makefile", "Dockerfile", "CMakeLists.txt")
 
-    def group(self, folder_name: str) -> str:
+    def group(self, folder: str | None) -> str:
         """Which source the file belongs to: data files by their name, texts and code by the folder."""
         if self.is_table:
             return _PART_NUMBER.sub("", self.stem) or self.stem
-        if len(self.relative.parts) == 1 and self.path.name == str(self.relative) and folder_name == "":
+        if folder is None:
             return self.stem
-        return f"{printable(folder_name)} code" if self.is_code else printable(folder_name)
+        return f"{folder} code" if self.is_code else folder
 
-    def is_binary(self) -> bool:
-        """Bytes that no text has: NUL, where no mark says UTF-16."""
+    def why_not(self) -> str | None:
+        """Why the file holds no text: it is empty, or has NUL bytes where no mark says UTF-16."""
         if self.suffix == ".parquet":
-            return False
+            return None
         with open_bytes(self.path) as stream:
             start = stream.read(_SNIFF_BYTES)
-        return b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        if not start:
+            return "empty_file"
+        is_binary = b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return "binary_file" if is_binary else None
 
 
 def printable(name: str) -> str:
@@ -146,6 +167,7 @@ class FileSource(Source):
         self.license = license or UNKNOWN_LICENSE
         self._given_license, self._text_column = license, text_column
         self._files, self._alone = files, alone
+        self.skipped: Counter[str] = Counter()
 
     @cached_property
     def _records(self) -> tuple[FileRecord, ...]:
@@ -180,14 +202,13 @@ class FileSource(Source):
         }
 
     def documents(self, counts: ReadCounts) -> Iterator[Document]:
+        counts.dropped.update(self.skipped)
+        if self._alone and self._files[0].why_not() == "binary_file":
+            raise FathomError(f"{self._files[0].path} is a binary file; give text, Markdown, code, JSONL or Parquet")
         reader = RowReader("", self.name, self.domain, self._given_license, self._text_column, counts)
         for file in self._files:
             reader.where = str(file.path)
-            if file.is_binary():
-                if self._alone:
-                    raise FathomError(f"{file.path} is a binary file; give text, Markdown, code, JSONL or Parquet")
-                counts.dropped["binary_file"] += 1
-            elif file.is_table:
+            if file.is_table:
                 yield from reader.documents(self._rows(file, counts), printable(str(file.relative)))
             else:
                 yield from self._text(file, counts)

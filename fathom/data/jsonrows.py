@@ -26,18 +26,18 @@ def read_json_rows(path: Path, stream: BinaryIO, counts: ReadCounts) -> Iterator
     first = next(lines, None)
     if first is None:
         return
-    if _text(first[1], counts, final=True).lstrip(_SPACE).startswith("["):
+    if _text(first[1], counts).lstrip(_SPACE).startswith("["):
         yield from _array(path, _Buffer(_pieces(first, lines)))
         return
     try:
-        row = json.loads(_text(first[1], counts, final=True))
+        row = json.loads(_text(first[1], counts))
     except json.JSONDecodeError:
         yield from _values(path, _Buffer(_pieces(first, lines)))
         return
     yield row
     for number, line in lines:
         try:
-            yield json.loads(_text(line, counts, final=True))
+            yield json.loads(_text(line, counts))
         except json.JSONDecodeError as error:
             raise FathomError(
                 f"{path}: line {number} is not valid JSON: {error.msg} at character {error.pos + 1} of the line"
@@ -59,7 +59,7 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _text(line: bytes, counts: ReadCounts, *, final: bool) -> str:
+def _text(line: bytes, counts: ReadCounts) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
@@ -82,17 +82,17 @@ class _Buffer:
         self.text, self.at, self.passed = "", 0, 0
 
     def more(self) -> bool:
-        """Read about a block more, or twice what is waiting (so that a long value costs linear time)."""
+        """Read about a block more, or as much again as is waiting (so that a long value costs linear time)."""
         waiting = self.text[self.at :]
-        self.passed += self.at
         parts, size = [waiting], 0
-        wanted = max(_BLOCK_BYTES, len(waiting))
         for piece in self._pieces:
             parts.append(self._decoder.decode(piece))
             size += len(piece)
-            if size >= wanted:
+            if size >= max(_BLOCK_BYTES, len(waiting)):
                 break
-        self.text, self.at = "".join(parts), 0
+        if size:
+            self.passed += self.at
+            self.text, self.at = "".join(parts), 0
         return size > 0
 
     def peek(self) -> str:
@@ -114,13 +114,10 @@ _DECODER = json.JSONDecoder()
 
 
 def _value(path: Path, buffer: _Buffer) -> Any:
-    """The next value; one that ends where the buffer ends is read again with more, as a number could go on."""
+    """The next value; one that breaks off where the buffer ends is tried again with more."""
     while True:
         try:
             value, end = _DECODER.raw_decode(buffer.text, buffer.at)
-            if end < len(buffer.text) or not buffer.more():
-                buffer.at = end if end <= len(buffer.text) and buffer.at else buffer.at + (end - buffer.at)
-                return value
         except json.JSONDecodeError as error:
             if len(buffer.text) - buffer.at > MAX_ROW_BYTES:
                 raise FathomError(
@@ -130,6 +127,11 @@ def _value(path: Path, buffer: _Buffer) -> Any:
                 raise FathomError(
                     f"{path} is not valid JSON: {error.msg} at character {buffer.passed + error.pos + 1}"
                 ) from error
+            continue
+        if end == len(buffer.text) and isinstance(value, int | float) and buffer.more():
+            continue  # a number could go on
+        buffer.at = end
+        return value
 
 
 def _values(path: Path, buffer: _Buffer) -> Iterator[Any]:

@@ -14,33 +14,24 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Literal
 
-from fathom.data.chat import render_batch
+import psutil
+
 from fathom.data.curate import CURATION_VERSION, RULES
-from fathom.data.records import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    Manifest,
-    ShardEntry,
-    SourceEntry,
-    TokenizerRecord,
-    verify,
-)
+from fathom.data.duplicates import BANDS, HASHES_PER_BAND, SHINGLE_WORDS
+from fathom.data.encoding import sample_texts, write_shards
+from fathom.data.records import FORMAT_VERSION, MANIFEST_NAME, Manifest, TokenizerRecord, verify
 from fathom.data.sources import Source, open_sources, with_distinct_names
-from fathom.data.spool import Spool, SpooledDocument, SpooledSource, gather
+from fathom.data.spool import Progress, gather
 from fathom.data.tokenizer import Tokenizer, train_tokenizer
-from fathom.data.writer import ShardWriter
 from fathom.errors import FathomError
 
-Progress = Callable[[str, int, int | None], None]  # stage, documents done, documents in all if known
 DEFAULT_VOCAB_SIZE = 8192
 DEFAULT_HELD_OUT = 0.02
-TOKENIZER_SAMPLE_BYTES = 10_000_000  # more text than this moves an 8k vocabulary's bytes per token by under 1%
-_ENCODED_AT_ONCE = 2048  # documents
 
 
 @dataclass(frozen=True)
@@ -160,7 +151,7 @@ def _partial(directory: Path) -> Iterator[Path]:
     directory.parent.mkdir(parents=True, exist_ok=True)
     for stale in directory.parent.glob(f".{directory.name}.partial-*"):
         pid = stale.name.rpartition("-")[2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(stale, ignore_errors=True)
     partial = directory.parent / f".{directory.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -206,19 +197,10 @@ def _prepare(
     trained_here = tokenizer is None
     if tokenizer is None:
         progress("tokenizer", 0, None)
-        tokenizer = train_tokenizer(_sample(spool, settings.seed), settings.vocab_size)
+        tokenizer = train_tokenizer(sample_texts(spool, settings.seed), settings.vocab_size)
     tokenizer.save(partial / "tokenizer")
-    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
-    entries = []
-    done, total = 0, sum(source.documents_kept for source in spool.sources)
-    for index, source in enumerate(spool.sources):
-        writers = {split: ShardWriter(partial, f"{index:03d}-{split}", dtype) for split in ("train", "held_out")}
-        for document, ids, text_bytes, mask in _encoded(spool.documents(index), tokenizer):
-            writers[document.split].add(ids, text_bytes, mask)
-            done += 1
-            if done % 256 == 0 or done == total:
-                progress("encode", done, total)
-        entries.append(_entry(source, {split: writer.close() for split, writer in writers.items()}))
+    dtype: Literal["uint16", "uint32"] = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    entries = write_shards(spool, tokenizer, partial, dtype, progress)
     shutil.rmtree(partial / "spool")
     return Manifest(
         key=key,
@@ -226,46 +208,12 @@ def _prepare(
         curation={
             "version": CURATION_VERSION,
             "rules": list(RULES),
-            "near_duplicates": "MinHash, 14 bands of 8, 5-word shingles",
+            "near_duplicates": f"MinHash, {BANDS} bands of {HASHES_PER_BAND}, {SHINGLE_WORDS}-word shingles",
         },
         tokenizer=_tokenizer_record(tokenizer, trained_here),
-        token_dtype=dtype,  # type: ignore[arg-type]
+        token_dtype=dtype,
         sources=tuple(entries),
     )
-
-
-def _sample(spool: Spool, seed: int) -> Iterator[str]:
-    """About `TOKENIZER_SAMPLE_BYTES` of the training text: documents chosen by hash, so that sources keep their shares."""
-    share = TOKENIZER_SAMPLE_BYTES / max(1, sum(source.text_bytes for source in spool.sources))
-    for index in range(len(spool.sources)):
-        for document in spool.documents(index):
-            chance = hashlib.sha256(
-                f"{seed}/{document.id}".encode() + document.text[:256].encode("utf-8", "replace")
-            ).digest()
-            if document.split == "train" and int.from_bytes(chance[:8], "big") < share * 2**64:
-                yield document.text
-
-
-def _encoded(
-    documents: Iterator[SpooledDocument], tokenizer: Tokenizer
-) -> Iterator[tuple[SpooledDocument, list[int], int, list[bool] | None]]:
-    """(document, ids, bytes of the text to be predicted, mask) for each document, in order, encoded in groups."""
-    while group := list(islice(documents, _ENCODED_AT_ONCE)):
-        plain = tokenizer.encode_batch(document.text for document in group if document.messages is None)
-        chats = render_batch(
-            tokenizer, (document.messages for document in group if document.messages is not None), False
-        )
-        for document in group:
-            if document.messages is None:
-                ids = [tokenizer.document_start_id, *next(plain), tokenizer.document_end_id]
-                yield document, ids, tokenizer.count_bytes(document.text), None
-            else:
-                rendered = next(chats)
-                yield document, rendered.ids, rendered.answer_bytes, rendered.answer_mask
-
-
-def _entry(source: SpooledSource, shards: dict[str, ShardEntry]) -> SourceEntry:
-    return SourceEntry(**source.facts(), train=shards["train"], held_out=shards["held_out"])
 
 
 def _tokenizer_record(tokenizer: Tokenizer, trained_here: bool) -> TokenizerRecord:

@@ -107,7 +107,7 @@ def _map(path: Path, dtype: np.dtype, expected_bytes: int) -> np.ndarray:
         raise FathomError(
             f"the prepared data changed: {path} has {size} bytes, the manifest says {expected_bytes}; prepare it again"
         )
-    return np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
+    return np.memmap(path, dtype, "r").view(np.ndarray) if size else np.zeros(0, dtype)
 
 
 def fill_rows(

@@ -19,7 +19,9 @@ from fathom.data.duplicates import band_keys, drop_duplicates, exact_key
 from fathom.data.sources import Document, ReadCounts, Source
 from fathom.errors import FathomError
 
+Progress = Callable[[str, int, int | None], None]  # stage, documents done, documents in all if known
 KEEP, DROP, HOLD_OUT = 0, 1, 2
+SMALL_SOURCE_SHARE = 0.2  # the most that one document may take of a source too small for its fraction
 MIN_TAIL_BYTES = 500  # the shortest end of a document that is worth holding out
 
 
@@ -90,9 +92,7 @@ class Spool:
                     yield SpooledDocument(f"{id_} (its end)", text[cut:], None, "held_out")
 
 
-def gather(
-    sources: list[Source], directory: Path, held_out_fraction: float, progress: Callable[[str, int, int | None], None]
-) -> Spool:
+def gather(sources: list[Source], directory: Path, held_out_fraction: float, progress: Progress) -> Spool:
     """Read all sources and decide. Raises `FathomError` for a source without documents."""
     directory.mkdir()
     spooled: list[SpooledSource] = []
@@ -201,7 +201,7 @@ def _hold_out(one: SpooledSource, exact: np.ndarray, fraction: float) -> None:
     """Choose held-out documents by the hash of their text: the same text is held out in whatever data it stands.
 
     A source of so few documents that none is chosen gives the one with the smallest hash, or, if that is more than
-    twice the fraction of the source, its end.
+    twice the fraction of the source, its end; where that end would be too short, all of it after all.
     """
     if fraction == 0:
         return
@@ -216,13 +216,13 @@ def _hold_out(one: SpooledSource, exact: np.ndarray, fraction: float) -> None:
     if len(stays) > 1 and size <= 2 * wanted:
         one.fate[smallest] = HOLD_OUT
         one.notes.append("few documents: the one with the smallest hash was held out")
-    elif wanted >= MIN_TAIL_BYTES and one.source.kind != "conversations":
-        cut = _cut_place(one, smallest, wanted)
-        if cut is not None:
-            one.cut_at[smallest] = cut
-            one.notes.append("few documents: the end of the one with the smallest hash was held out")
-            return
-    if not (one.fate == HOLD_OUT).any():
+    elif wanted >= MIN_TAIL_BYTES and (cut := _cut_place(one, smallest, wanted)) is not None:
+        one.cut_at[smallest] = cut
+        one.notes.append("few documents: the end of the one with the smallest hash was held out")
+    elif size <= SMALL_SOURCE_SHARE * one.text_bytes:
+        one.fate[smallest] = HOLD_OUT
+        one.notes.append("little text: the document with the smallest hash was held out, more than was asked for")
+    else:
         one.notes.append("too little text to hold any out")
 
 

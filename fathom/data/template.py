@@ -47,7 +47,11 @@ CHAT_TEMPLATE = (
 
 
 class TemplateRefused(FathomError):
-    """A chat template that cannot be used: too large, broken, hostile, or one that ran out of its limits."""
+    """A chat template that cannot be used, or that refuses these messages; `overrun`: it ran into its limits."""
+
+    def __init__(self, message: str, *, overrun: bool = False) -> None:
+        super().__init__(message)
+        self.overrun = overrun
 
 
 def environment() -> Any:

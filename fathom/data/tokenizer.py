@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ BYTE_ALPHABET_SIZE = 256
 # What published models put between documents, most telling first.
 _DOCUMENT_ENDS = (DOCUMENT_TOKEN, "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<eos>")
 _MARKER = re.compile(r"\s*(<[^\s<>][^<>]*>|\[/?[A-Z_]+\]|.*[|｜].*)\s*")
-_ENCODE_CHUNK = 512  # documents handed to the Rust threads at once
+_ENCODE_TEXTS, _ENCODE_CHARS = 4096, 1 << 23  # handed to the Rust threads at once
 
 
 def _library() -> Any:
@@ -102,7 +103,7 @@ class Tokenizer:
 
     # -- identity ----------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """One more than the largest id, so that an embedding of this many rows serves every token."""
         return max(self.full.get_vocab(with_added_tokens=True).values()) + 1
@@ -172,25 +173,56 @@ class Tokenizer:
 
     # -- encoding and decoding ---------------------------------------------------------------------------------
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text. Control tokens spelt out in `text` become ordinary pieces; no BOS is added."""
-        return next(self.encode_batch([text]))
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
+        """Ids of ordinary text. Control tokens spelt out in `text` become ordinary pieces; no BOS is added.
 
-    def encode_batch(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        `continues` says that something precedes it, so that tokenizers which put a space before a text do not.
+        """
+        return next(self.encode_batch([text], [continues]))
+
+    def encode_batch(self, texts: Iterable[str], continues: Iterable[bool] = ()) -> Iterator[list[int]]:
         """`encode` for many texts, on all cores, streamed."""
-        chunk: list[str] = []
-        for text in texts:
-            chunk.append(text)
-            if len(chunk) == _ENCODE_CHUNK:
+        chunk: list[tuple[str, bool]] = []
+        chars = 0
+        for text, goes_on in zip(texts, chain(continues, repeat(False))):  # noqa: B905 - the second never ends
+            chunk.append((_without_surrogates(text), goes_on))
+            chars += len(text)
+            if len(chunk) == _ENCODE_TEXTS or chars >= _ENCODE_CHARS:
                 yield from self._encode_chunk(chunk)
-                chunk = []
+                chunk, chars = [], 0
         yield from self._encode_chunk(chunk)
 
-    def _encode_chunk(self, chunk: list[str]) -> Iterator[list[int]]:
-        safe = [_without_surrogates(text) for text in chunk]
-        for text, encoding in zip(safe, self._text.encode_batch_fast(safe, add_special_tokens=False), strict=True):
-            ids = encoding.ids
+    def _encode_chunk(self, chunk: list[tuple[str, bool]]) -> Iterator[list[int]]:
+        guard = self._guard
+        guarded = [goes_on and guard is not None for _, goes_on in chunk]
+        inputs = [f"{guard}{text}" if guard_it else text for (text, _), guard_it in zip(chunk, guarded, strict=True)]
+        encodings = self._text.encode_batch_fast(inputs, add_special_tokens=False)
+        for (text, _), guard_it, encoding in zip(chunk, guarded, encodings, strict=True):
+            ids = encoding.ids[1:] if guard_it else encoding.ids
             yield ids if self._control_ids.isdisjoint(ids) else self._encode_around_controls(text)
+
+    @cached_property
+    def _guard(self) -> str | None:
+        """A token to put before a text that continues another, None where it would make no difference."""
+        guard = f"\ufdd0{secrets.token_hex(16)}\ufdd1"  # nobody can type what is drawn anew each time
+        guarded = _library().Tokenizer.from_str(self._text.to_str())
+        guarded.encode_special_tokens = True
+        guarded.add_tokens([_library().AddedToken(guard, normalized=False)])
+        if (
+            guarded.encode(f"{guard}a", add_special_tokens=False).ids[1:]
+            == self._text.encode("a", add_special_tokens=False).ids
+        ):
+            return None
+        self._text = guarded
+        return guard
+
+    def strips(self, control_token: str) -> tuple[bool, bool]:
+        """Does a control token swallow the white space to its left, to its right?"""
+        return self._strips.get(control_token, (False, False))
+
+    @cached_property
+    def _strips(self) -> dict[str, tuple[bool, bool]]:
+        return {token["content"]: (token["lstrip"], token["rstrip"]) for token in self._description["added_tokens"]}
 
     def _encode_around_controls(self, text: str) -> list[int]:
         """For models whose own vocabulary spells control tokens (Unigram): cut each one after its first character."""
