@@ -118,7 +118,8 @@ def _bits(past: list[Event]) -> tuple[dict[str, float], dict[str, float]]:
             continue
         found = {"": float(results["bits_per_byte"])}
         for domain, part in (results.get("domains") or {}).items():
-            found[domain] = float(part["bits_per_byte"])
+            if part["bits_per_byte"] is not None:
+                found[domain] = float(part["bits_per_byte"])
         (before if "before" in evaluation.name else after).update(found)
     return before, after
 

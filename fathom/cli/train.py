@@ -25,6 +25,7 @@ def command(as_json: bool, runs: Path | None, **asked: Any) -> None:
     The same command again continues a run that was interrupted, exactly.
     """
     started = _process_start()
+    from fathom.audit.report import write_report
     from fathom.cli.train_display import TrainDisplay, outcome_document, print_outcome
     from fathom.ledger.workspace import workspace_dir
     from fathom.train.job import carry_out
@@ -43,6 +44,7 @@ def command(as_json: bool, runs: Path | None, **asked: Any) -> None:
             parallel=parallel,
         )
     if parallel.writes:
+        write_report(outcome.folder.path, runs=request.runs)
         document = outcome_document(outcome)
         if as_json:
             import json
