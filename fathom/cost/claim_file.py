@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
@@ -14,6 +15,7 @@ from fathom.cost.claim import KINDS, Check, Claim, Figure, Omission, Result, Sou
 from fathom.cost.figures import KNOWN, TEXT, check_number, check_together
 from fathom.cost.hardware import accelerator as find_accelerator
 from fathom.cost.hardware import canonical_precision
+from fathom.cost.models import known_model
 from fathom.errors import FathomError
 
 accelerator = cache(find_accelerator)  # a hundred claims name a dozen devices
@@ -32,6 +34,7 @@ def parse_claim(table: Mapping[str, Any], path: str) -> Claim:
     _required(table, _TOP, where)
     if table["kind"] not in KINDS:
         raise FathomError(f"{where}kind = {table['kind']!r} is not known: it must be one of {', '.join(KINDS)}")
+    _check_names(table, where)
     sources = parse_sources(table.get("source", []), where)
     figures = _figures(table.get("figures", {}), sources, where)
     stages = tuple(_stage(row, sources, where) for row in _rows(table, "stage", where))
@@ -43,14 +46,37 @@ def parse_claim(table: Mapping[str, Any], path: str) -> Claim:
         checks=tuple(_row(Check, row, "check", where) for row in _rows(table, "check", where)),
         results=tuple(_row(Result, row, "result", where) for row in _rows(table, "result", where)),
         omissions=tuple(parse_omission(row, sources, where) for row in _rows(table, "omission", where)),
-        model=_table(table, "model", where),
-        flags=tuple(table.get("flags", ())),
+        model=_model(table, where),
+        flags=_words(table, "flags", where),
         context=str(table.get("context", "")).strip(),
-        compares_with=tuple(table.get("compares_with", ())),
+        compares_with=_words(table, "compares_with", where),
         path=path,
     )
     _check_expressions(claim, where)
     return claim
+
+
+def _check_names(table: Mapping[str, Any], where: str) -> None:
+    """The id names files and links; the date may be a year, a month or a day."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,63}", str(table["id"])):
+        raise FathomError(f"{where}id = {table['id']!r} may hold small letters, digits, dots and hyphens only")
+    if not re.fullmatch(r"(19|20)\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", str(table["date"])):
+        raise FathomError(f'{where}date = {table["date"]!s} must be a year, year-month or day such as "2024-12-27"')
+
+
+def _model(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """`[model]`: a name on file, or depth and width for the count of attention."""
+    model = _table(table, "model", where)
+    _known_keys(model, {"name", "layers", "hidden_size"}, f"{where}model: ")
+    if "name" in model:
+        try:
+            known_model(str(model["name"]))
+        except FathomError as error:
+            raise FathomError(f"{where}{error}") from None
+    for key in ("layers", "hidden_size"):
+        if key in model:
+            positive(f"{where}model.{key}", model[key])
+    return model
 
 
 def parse_omission(row: Mapping[str, Any], sources: Mapping[str, Source], where: str) -> Omission:
@@ -71,7 +97,7 @@ def parse_sources(rows: Any, where: str) -> dict[str, Source]:
     if not isinstance(rows, list) or not rows:
         raise FathomError(f"{where}a claim needs at least one [[source]] with id, title and url")
     found: dict[str, Source] = {}
-    for row in rows:
+    for row in _tables(rows, "source", where):
         here = f"{where}source '{row.get('id', '?')}': "
         _known_keys(row, {"id", "title", "url", "primary", "note"}, here)
         _required(row, {"id", "title", "url"}, here)
@@ -95,8 +121,11 @@ def _figure(name: str, row: Any, sources: Mapping[str, Source], where: str) -> F
     here = f"{where}figures.{name}"
     if not isinstance(row, Mapping):
         raise FathomError(f"{here} = {row!r} lacks its source: write {{ value = ..., source = ..., where = ... }}")
+    if not isinstance(row.get("seen", True), bool):
+        raise FathomError(f"{here}.seen = {row['seen']!r} must be true or false")
     _known_keys(row, _FIGURE, f"{here}: ")
     _required(row, {"value", "source", "where"}, f"{here}: ")
+    _text(row, "where", f"{here}.")
     basis = row.get("basis", "stated")
     if basis not in ("stated", "derived"):
         raise FathomError(f"{here}.basis = {basis!r} must be 'stated' or 'derived'")
@@ -115,10 +144,10 @@ def _figure(name: str, row: Any, sources: Mapping[str, Source], where: str) -> F
 def _text_value(name: str, value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise FathomError(f"{where}{name} = {value!r} must be text")
-    if name == "accelerator":
-        accelerator(value)  # raises with the nearest names
-    else:
-        canonical_precision(value)
+    try:
+        (accelerator if name == "accelerator" else canonical_precision)(value)
+    except FathomError as error:  # which names the nearest
+        raise FathomError(f"{where}{name}: {error}") from None
     return value
 
 
@@ -162,7 +191,10 @@ def _source_of(row: Mapping[str, Any], sources: Mapping[str, Source], here: str)
 
 
 def _rows(table: Mapping[str, Any], name: str, where: str) -> list[Mapping[str, Any]]:
-    rows = table.get(name, [])
+    return _tables(table.get(name, []), name, where)
+
+
+def _tables(rows: Any, name: str, where: str) -> list[Mapping[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise FathomError(f"{where}{name} must be written as [[{name}]]")
     return rows
@@ -173,6 +205,13 @@ def _table(table: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]
     if not isinstance(value, Mapping):
         raise FathomError(f"{where}{name} must be a table, written as [{name}]")
     return value
+
+
+def _words(table: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
+    value = table.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise FathomError(f"{where}{name} = {value!r} must be a list of words")
+    return tuple(value)
 
 
 def _text(table: Mapping[str, Any], key: str, where: str) -> str:

@@ -61,6 +61,16 @@ def trials() -> list[Trial]:
     return [try_claim(claim) for claim in all_on_file()]
 
 
+# The disputed first: what a reader comes for.
+_VERDICTS = (Verdict.IMPOSSIBLE, Verdict.IMPLAUSIBLE, Verdict.CONSISTENT, Verdict.CANNOT_BE_TOLD)
+_KINDS = ("arithmetic", "inference", "rule", "capacity", "training", "closed")
+
+
+def by_interest(line: Row) -> tuple[int, int, bool, str]:
+    """Sort key: disputed claims, then sums and services, then runs with a price stated, then the rest."""
+    return _VERDICTS.index(line.verdict), _KINDS.index(line.kind), not line.cost_is_stated, line.id
+
+
 def docket_dict(rows: list[Row]) -> dict[str, Any]:
     """`fathom claim --list --json`."""
     counts = {str(verdict): sum(r.verdict == verdict for r in rows) for verdict in Verdict}

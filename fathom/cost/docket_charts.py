@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fathom.cost.docket import Row
-from fathom.cost.say import share, usd
+from fathom.cost.say import count, share, usd
 from fathom.cost.verdict import Trial
 from fathom.cost.verdict_words import Verdict
 
@@ -39,7 +39,7 @@ def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+    with rc_context({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
         return figure, figure.add_subplot()
 
@@ -82,7 +82,7 @@ def among_runs(trial: Trial) -> Chart | None:
         xlim=(0, 100 * end), ylim=(0, 1.05), yticks=[], xlabel="share of the accelerator's 16-bit peak, in percent"
     )
     axes.spines["left"].set_visible(False)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9, handlelength=1.2, columnspacing=1)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=11, handlelength=1.2, columnspacing=1)
     caption = (
         f"This claim: {share(found.utilisation)} of the 16-bit peak. {len(runs.values)} published runs: "
         f"{share(runs.values[0])} to {share(runs.values[-1])}. The limit of {found.device.title} in "
@@ -97,7 +97,7 @@ def left_out(trial: Trial) -> Chart | None:
     lines = [line for line in ledger.lines if line.low_usd is not None and line.high_usd]
     if not ledger.price_usd or not lines:
         return None
-    figure, axes = _figure(0.9 + 0.42 * (len(lines) + 1))
+    figure, axes = _figure(1.0 + 0.5 * (len(lines) + 1))
     floor = min([ledger.price_usd, *(line.high_usd or 0 for line in lines)]) / 30
     names = ["the price itself"]
     axes.plot(ledger.price_usd, 0, "o", color=COLOURS[Verdict.CONSISTENT], markersize=9)
@@ -114,7 +114,8 @@ def left_out(trial: Trial) -> Chart | None:
         ylim=(len(names) - 0.5, -0.6),
         xlabel="US dollars (each mark ten times the last)",
     )
-    axes.set_yticklabels([_folded(name) for name in names], fontsize=9)
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.set_yticklabels([_folded(name) for name in names], fontsize=11)
     axes.axvline(ledger.price_usd, color=COLOURS[Verdict.CONSISTENT], linewidth=0.8, linestyle=":")
     axes.grid(axis="x", color="#e6e9ec", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -125,17 +126,26 @@ def left_out(trial: Trial) -> Chart | None:
     return Chart(_svg(figure, f"{trial.claim.id}: what the price leaves out"), caption)
 
 
+def _short(dollars: float) -> str:
+    """$10k, $1M, $1bn: short enough for the marks of an axis on a phone."""
+    for size, sign in ((1e9, "bn"), (1e6, "M"), (1e3, "k")):
+        if dollars >= size:
+            return f"${dollars / size:g}{sign}"
+    return f"${dollars:g}"
+
+
 def _folded(name: str) -> str:
     import textwrap
 
-    return "\n".join(textwrap.wrap(name, 22))
+    return "\n".join(textwrap.wrap(name, 20))
 
 
-# Claims named in the chart of costs: the best known, spread over sizes.
+# Claims named in the chart of costs (the best known, spread over sizes) and where the name stands, in points.
 NAMED = {
-    "deepseek-v3": "DeepSeek-V3", "llama-3.1-405b": "Llama 3.1 405B", "gpt-3": "GPT-3", "palm-540b": "PaLM",
-    "llmc-gpt2-124m": "GPT-2 (llm.c)", "smollm3-3b": "SmolLM3", "llama-1-65b": "LLaMA 65B", "v4-5.2m-leak": "V4 leak",
-    "r1-294k-model": "R1 headline", "phi-4": "Phi-4", "olmo-3-32b": "Olmo 3",
+    "deepseek-v3": ("DeepSeek-V3", -5, 4), "llama-3.1-405b": ("Llama 3.1 405B", -5, 4), "gpt-3": ("GPT-3", 5, -10),
+    "palm-540b": ("PaLM", 5, 3), "llmc-gpt2-124m": ("GPT-2 124M (llm.c)", 5, 3), "smollm3-3b": ("SmolLM3", -5, 3),
+    "v4-5.2m-leak": ("V4 leak", 5, 2), "r1-294k-model": ("R1 headline", 5, -9), "phi-4": ("Phi-4", -5, 3),
+    "llama-4-scout": ("Llama 4 Scout", -5, 6),
 }  # fmt: skip
 
 
@@ -150,13 +160,16 @@ def cost_over_size(rows: Sequence[Row]) -> Chart:
             axes.scatter(xs, ys, s=26, color=COLOURS[verdict], label=str(verdict), alpha=0.8, linewidths=0)
     for row in shown:
         if row.id in NAMED:
-            axes.annotate(
-                NAMED[row.id], (row.active_parameters, row.cost_usd), (4, 4), textcoords="offset points", fontsize=8
-            )
+            name, right, up = NAMED[row.id]
+            side = "left" if right > 0 else "right"
+            at = (row.active_parameters, row.cost_usd)
+            axes.annotate(name, at, (right, up), textcoords="offset points", fontsize=9.5, ha=side)
     axes.set(xscale="log", yscale="log", xlabel="weights that work on one token", ylabel="US dollars")
+    axes.xaxis.set_major_formatter(lambda value, _: count(value))
+    axes.yaxis.set_major_formatter(lambda value, _: usd(value).removesuffix(".00"))
     axes.grid(color="#e6e9ec", linewidth=0.7)
     axes.set_axisbelow(True)
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=11)
     caption = (
         f"{len(shown)} training claims: the stated price, or the stated hours at the rent of their time, over the "
         f"weights that work on one token. Tokens differ widely, so size alone does not decide."

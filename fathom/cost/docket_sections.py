@@ -155,17 +155,20 @@ def _sources(trial: Trial) -> Section:
     return Section(key="sources", title="Sources", links=tuple(trial.claim.sources.values()))
 
 
+LABELS = {"cost_usd": "price", "price_usd_per_hour": "rent of a device-hour", "device_hours": "device-hours"}
+
+
 def label(name: str) -> str:
     """`total_parameters` -> "total parameters"."""
-    return name.replace("_usd", " in dollars").replace("_", " ")
+    return LABELS.get(name) or name.replace("_usd", " in dollars").replace("_", " ")
 
 
 def shown(figure: Figure) -> str:
     """The value with its unit."""
     if isinstance(figure.value, str):
         return figure.value
-    if figure.shown_unit == "US dollars":
-        return usd(figure.value)
+    if figure.shown_unit.startswith("US dollars"):
+        return usd(figure.value) + figure.shown_unit.removeprefix("US dollars")
     return f"{exact(figure.value)} {figure.shown_unit}".strip()
 
 

@@ -12,9 +12,9 @@ from fathom.cost.verdict_words import Verdict
 Row = tuple[str, ...]
 # Thresholds of training compute in law, in operations.
 THRESHOLDS = (
-    (1e23, "above 10^23, from which the European Commission's guidelines of July 2025 presume a general-purpose model"),
-    (1e25, "above 10^25, from which the European AI Act presumes systemic risk"),
-    (1e26, "above 10^26, from which California's SB 53 speaks of a frontier model"),
+    (1e23, "above 10²³, from which the European Commission's guidelines of July 2025 presume a general-purpose model"),
+    (1e25, "above 10²⁵, from which the European AI Act presumes systemic risk"),
+    (1e26, "above 10²⁶, from which California's SB 53 speaks of a frontier model"),
 )
 
 
@@ -91,15 +91,27 @@ def expected_text(trial: Trial) -> Iterator[str]:
             text += f" Rented at the time: {dollars(wanted.usd)}."
         yield text
     if wanted.predicted is not None:
-        yield (
-            f"The efficiency model, which knows size, experts, precision and scale, says {count(wanted.predicted.low)} "
-            f"to {count(wanted.predicted.high)} (middle {count(wanted.predicted.median)})."
-        )
+        yield _predicted_text(trial, wanted.predicted)
     if wanted.tokens is not None:
         yield (
             f"Turned round: at the utilisation of the published runs the stated hours {on} are worth "
             f"{count(wanted.tokens.low)} to {count(wanted.tokens.high)} tokens of such a model."
         )
+
+
+def _predicted_text(trial: Trial, predicted: Interval) -> str:
+    """The efficiency model's interval, and whether the stated hours lie in it."""
+    text = (
+        f"The efficiency model, which knows size, experts, precision, accelerator and scale, says "
+        f"{count(predicted.low)} to {count(predicted.high)} device-hours (middle {count(predicted.median)})"
+    )
+    stage = next((s for s in trial.claim.stages if s.name.startswith("pre-training")), None)
+    hours = stage.figures.get("device_hours") if stage else trial.claim.figures.get("device_hours")
+    stated = hours.number if hours else trial.claim.device_hours
+    if stated is None:
+        return f"{text}."
+    inside = "lie within" if predicted.low <= stated <= predicted.high else "lie outside of"
+    return f"{text}{' for pre-training alone' if stage else ''}; the {count(stated)} stated {inside} it."
 
 
 def omission_rows(trial: Trial) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _WORDS = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 
 
@@ -35,9 +36,9 @@ def _digits(value: float) -> str:
 
 
 def power(value: float) -> str:
-    """3.42 x 10^24."""
+    """3.42 × 10²⁴."""
     exponent = math.floor(math.log10(abs(value)))
-    return f"{value / 10**exponent:.2f} x 10^{exponent}"
+    return f"{value / 10**exponent:.2f} × 10{str(exponent).translate(_RAISED)}"
 
 
 def amount(flops: float) -> str:
@@ -48,7 +49,7 @@ def usd(value: float | None) -> str:
     """$5.58 million, $0.76, $87,072."""
     if value is None:
         return "not given"
-    if abs(value) < 100:
+    if 0 < abs(value) < 100:
         return f"${value:,.2f}"
     return f"${count(value)}" if abs(value) >= 1e6 else f"${value:,.0f}"
 

@@ -15,7 +15,7 @@ from typing import Any
 from fathom import __version__
 from fathom.cost.claim import KINDS
 from fathom.cost.claims import names, on_file
-from fathom.cost.docket import Row, row
+from fathom.cost.docket import Row, by_interest, row
 from fathom.cost.docket_charts import Chart, among_runs, cost_over_size, left_out
 from fathom.cost.docket_sections import sections
 from fathom.cost.docket_text import as_markdown
@@ -78,7 +78,7 @@ def _index(rows: Sequence[Row], trials: Sequence[Trial]) -> str:
         linked=True,
         title="Claims on trial: what language models cost",
         description=f"{len(rows)} published claims about the cost of language models, recomputed.",
-        rows=[_cells(line, searched[line.id]) for line in rows],
+        rows=[_cells(line, searched[line.id]) for line in sorted(rows, key=by_interest)],
         meanings={str(verdict): MEANING[verdict] for verdict in Verdict},
         counts={str(verdict): sum(line.verdict is verdict for line in rows) for verdict in Verdict},
         kinds=KINDS,

@@ -66,7 +66,7 @@ def try_claim(claim: Claim) -> Trial:
         runs=runs,
         findings=tuple(checks),
         missing=tuple(lacking),
-        expected=expectation(claim, done, found, runs),
+        expected=expectation(claim, done, runs),
         priced=money,
         counter=counter_claim(claim, found) if found else None,
         capacity=capacity(claim) if claim.kind == "capacity" else None,

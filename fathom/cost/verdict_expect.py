@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fathom.cost.claim import Claim
+from fathom.cost.claimed_run import run_of
+from fathom.cost.efficiency import predict
 from fathom.cost.interval import Interval
 from fathom.cost.prices import price
 from fathom.cost.verdict_physics import Distribution, Physics, Work, accelerator, hours_of
@@ -30,7 +32,11 @@ class Expectation:
         rows = {
             "device_hours": (self.hours, "device-hours", self.method),
             "tokens": (self.tokens, "tokens", self.method),
-            "predicted_device_hours": (self.predicted, "device-hours", "efficiency model, 80% interval"),
+            "predicted_device_hours": (
+                self.predicted,
+                "device-hours",
+                "efficiency model (docs/efficiency-model.md), 80% interval",
+            ),
             "cost_usd": (self.usd, "US dollars", "device-hours x rental prices on file"),
         }
         return {"accelerator": self.accelerator, "accelerator_assumed": self.assumed} | {
@@ -59,7 +65,7 @@ class Priced:
         }
 
 
-def expectation(claim: Claim, done: Work | None, found: Physics | None, runs: Distribution) -> Expectation | None:
+def expectation(claim: Claim, done: Work | None, runs: Distribution) -> Expectation | None:
     """None where neither tokens nor hours are stated."""
     if claim.kind != "training" or not runs.values:
         return None
@@ -73,7 +79,7 @@ def expectation(claim: Claim, done: Work | None, found: Physics | None, runs: Di
         rent = price(device.name, _iso(claim.date)).usd_per_hour
         return Expectation(
             accelerator=device.name, assumed=not named, hours=wanted, tokens=None, method=how,
-            predicted=_predicted(claim, found), usd=wanted * rent,
+            predicted=_predicted(claim), usd=wanted * rent,
         )  # fmt: skip
     per_token = _flops_per_token(claim)
     if hours is None or per_token is None:
@@ -92,8 +98,10 @@ def _flops_per_token(claim: Claim) -> float | None:
     return 6 * active if active is not None else None
 
 
-def _predicted(claim: Claim, found: Physics | None) -> Interval | None:
-    return None
+def _predicted(claim: Claim) -> Interval | None:
+    """Device-hours by the efficiency model. Of a run told in stages it predicts pre-training alone."""
+    pair = run_of(claim)
+    return predict(pair[0]).device_hours(pair[0]) if pair is not None else None
 
 
 def priced(claim: Claim, found: Physics | None) -> Priced | None:

@@ -1,0 +1,230 @@
+"""Verdicts: what is true is called so, what hardware forbids is called impossible, what is missing is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fathom.cost.claim import Claim
+from fathom.cost.claim_file import parse_claim
+from fathom.cost.claims import all_on_file, on_file
+from fathom.cost.verdict import Trial, trial_dict, try_claim
+from fathom.cost.verdict_physics import physics, published
+from fathom.cost.verdict_words import Verdict
+
+Edit = Callable[..., Claim]
+
+
+@pytest.fixture
+def edited() -> Edit:
+    """A claim on file with some numeric figures changed, or dropped where None is given."""
+
+    def edit(name: str, **values: float | None) -> Claim:
+        claim = on_file(name)
+        figures = dict(claim.figures)
+        for key, value in values.items():
+            if value is None:
+                del figures[key]
+            else:
+                figures[key] = replace(figures[key], value=value)
+        return replace(claim, figures=figures, stages=(), checks=(), results=())
+
+    return edit
+
+
+def finding(trial: Trial, title: str) -> tuple[float, float]:
+    found = next(f for f in trial.findings if f.check.title.startswith(title))
+    assert found.left is not None
+    assert found.right is not None
+    return found.left, found.right
+
+
+def test_deepseek_v3_is_consistent_and_its_utilisation_is_that_of_its_second_paper() -> None:
+    """Insights into DeepSeek-V3, Table 4: 38.94% causal. All hours of the first paper, pauses included."""
+    trial = try_claim(on_file("deepseek-v3"))
+    assert trial.verdict is Verdict.CONSISTENT
+    assert trial.physics is not None
+    assert trial.physics.utilisation == pytest.approx(0.3894, rel=0.06)
+
+
+def test_the_two_papers_on_v3_state_one_speed() -> None:
+    trial = try_claim(on_file("deepseek-v3"))
+    # 14.8e12 tokens at 272.80e9 a day on 2,048 devices, against 2,664 thousand hours.
+    assert finding(trial, "The second paper's tokens a day") == pytest.approx((2_666_604, 2_664_000), rel=1e-4)
+    # 15,360 sequences of 4,096 tokens in 19.926 seconds.
+    assert finding(trial, "The second paper's step time") == pytest.approx((272.80e9, 272.80e9), rel=1e-3)
+    assert all(f.outcome == "holds" for f in trial.findings)
+
+
+def test_v3_stage_by_stage_is_priced_as_its_table_1() -> None:
+    claim = on_file("deepseek-v3")
+    priced = {s.name: (s.figures["device_hours"].number, s.figures["cost_usd"].number) for s in claim.stages}
+    assert priced == {
+        "pre-training": (2664e3, 5.328e6),
+        "context extension": (119e3, 0.238e6),
+        "post-training": (5e3, 1e4),
+    }
+
+
+def test_r1_hours_are_rebuilt_from_512_devices() -> None:
+    trial = try_claim(on_file("deepseek-r1"))
+    assert trial.verdict is Verdict.CONSISTENT
+    assert finding(trial, "512 devices") == (512 * (198 + 80) + 5000, 147e3)
+
+
+def test_the_inference_day_is_rebuilt_from_tokens_and_speeds() -> None:
+    trial = try_claim(on_file("deepseek-inference-day"))
+    assert trial.verdict is Verdict.CONSISTENT
+    nodes, stated = finding(trial, "Nodes rebuilt")
+    assert stated == 226.75
+    assert nodes == pytest.approx(stated, rel=0.002)
+    assert finding(trial, "The margin") == pytest.approx((5.4547, 5.45), rel=1e-3)
+
+
+def test_claims_about_others_are_tried_by_the_same_rules() -> None:
+    assert try_claim(on_file("r1-648-h800")).verdict is Verdict.IMPOSSIBLE
+    assert try_claim(on_file("r1-294k-model")).verdict is Verdict.IMPOSSIBLE
+    assert try_claim(on_file("semianalysis-fleet")).verdict is Verdict.IMPLAUSIBLE
+    assert try_claim(on_file("v4-5.2m-leak")).verdict is Verdict.IMPLAUSIBLE
+    assert try_claim(on_file("50000-h100")).verdict is Verdict.CANNOT_BE_TOLD
+
+
+@pytest.mark.parametrize("name", [c.id for c in all_on_file() if "reference" in c.flags])
+def test_no_reference_run_is_doubted_by_the_others(name: str) -> None:
+    """The published runs judged one by one against the rest: honest claims must pass."""
+    assert try_claim(on_file(name)).verdict is Verdict.CONSISTENT
+
+
+def test_a_claim_is_not_among_the_runs_that_judge_it() -> None:
+    assert "deepseek-v3" in published().claims
+    assert "deepseek-v3" not in try_claim(on_file("deepseek-v3")).runs.claims
+
+
+def test_ten_times_the_tokens_in_the_same_hours_is_impossible(edited: Edit) -> None:
+    trial = try_claim(edited("deepseek-v3", tokens=148e12))
+    assert trial.verdict is Verdict.IMPOSSIBLE
+    assert any("No machine of this kind" in reason.text for reason in trial.reasons)
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.99, Verdict.IMPOSSIBLE), (1.01, Verdict.IMPLAUSIBLE)])
+def test_the_peak_rate_is_the_line_between_impossible_and_implausible(
+    edited: Edit, share: float, verdict: Verdict
+) -> None:
+    """Hours below 6 N D / peak, reckoned here by hand: 6 x 65.2e9 x 1.4e12 operations on A100 at 312 TFLOP/s."""
+    claim = replace(edited("llama-1-65b"), model={})
+    least = 6 * 65.2e9 * 1.4e12 / 312e12 / 3600
+    figures = {**claim.figures, "device_hours": replace(claim.figures["device_hours"], value=share * least)}
+    assert try_claim(replace(claim, figures=figures)).verdict is verdict
+
+
+def test_slow_is_possible_and_a_tenth_of_the_slowest_is_not_an_account(edited: Edit) -> None:
+    found = physics(on_file("deepseek-v3"))
+    assert found is not None
+    slowest = published("deepseek-v3").values[0]
+    slow = found.device_hours * found.utilisation / (slowest / 2)
+    assert try_claim(edited("deepseek-v3", device_hours=slow, cost_usd=None)).verdict is Verdict.CONSISTENT
+    absurd = found.device_hours * found.utilisation / (slowest / 11)
+    assert try_claim(edited("deepseek-v3", device_hours=absurd, cost_usd=None)).verdict is Verdict.IMPLAUSIBLE
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped", "named"),
+    [
+        ("llama-1-65b", {"tokens": None}, {"tokens"}),
+        ("llama-1-65b", {"device_hours": None}, {"device_hours"}),
+        ("pythia-12b", {"tokens": None, "device_hours": None}, {"tokens", "device_hours"}),
+    ],
+)
+def test_a_missing_figure_is_named(edited: Edit, name: str, dropped: dict[str, None], named: set[str]) -> None:
+    trial = try_claim(edited(name, **dropped))
+    assert trial.verdict is Verdict.CANNOT_BE_TOLD
+    assert set(trial.missing) == named
+    assert all(f"({word})" in " ".join(r.text for r in trial.reasons) for word in named)
+
+
+def test_a_check_that_lacks_a_figure_names_it() -> None:
+    table = minimal(check=[check("device_hours * price_usd_per_hour", "cost_usd")])
+    trial = try_claim(parse_claim(table, "own.toml"))
+    assert trial.findings[0].missing == ("price_usd_per_hour", "cost_usd")
+    assert trial.verdict is Verdict.CANNOT_BE_TOLD
+
+
+@pytest.mark.parametrize(
+    ("relation", "right", "holds"),
+    [("equals", "100", True), ("equals", "103", False), ("at most", "120", True), ("at most", "80", False),
+     ("at least", "80", True), ("at least", "120", False)],
+)  # fmt: skip
+def test_relations_of_checks(relation: str, right: str, holds: bool) -> None:
+    table = minimal(check=[check("device_hours / 1000", right) | {"relation": relation}])
+    trial = try_claim(parse_claim(table, "own.toml"))
+    assert (trial.findings[0].outcome == "holds") is holds
+
+
+def test_closed_systems_say_what_is_missing() -> None:
+    for name in ("openai-gpt-4", "anthropic-claude", "google-gemini", "xai-grok", "bytedance-doubao"):
+        trial = try_claim(on_file(name))
+        assert trial.verdict is Verdict.CANNOT_BE_TOLD
+        assert set(trial.missing) == {"active_parameters", "tokens", "accelerator", "device_hours"}
+
+
+def test_hours_without_tokens_are_turned_into_tokens() -> None:
+    """gpt-oss-120b: 2.1e6 hours x 989.4 TFLOP/s x 3,600 s at about 35%, over 6 x 5.1e9 and attention."""
+    expected = try_claim(on_file("gpt-oss-120b")).expected
+    assert expected is not None
+    assert expected.tokens is not None
+    by_hand = 2.1e6 * 3600 * 989.4e12 * published().quantile(0.5) / (6 * 5.1e9)
+    assert expected.tokens.median == pytest.approx(by_hand, rel=0.2)
+    assert expected.tokens.low < by_hand < expected.tokens.high
+
+
+def test_the_counter_claim_scales_by_devices_alone() -> None:
+    """50,000 H100 at the utilisation of V3: 2.788e6 hours / 50,000 / 24, as H800 and H100 have one peak."""
+    counter = try_claim(on_file("deepseek-v3")).counter
+    assert counter is not None
+    assert counter.days == pytest.approx(2.788e6 / 50_000 / 24, rel=1e-6)
+    assert counter.share_of_year == pytest.approx(counter.days / 365)
+    assert counter.runs_in_that_time == pytest.approx(50_000 / 2048, rel=1e-6)
+
+
+def test_a_fleet_by_power_counts_its_devices() -> None:
+    capacity = try_claim(on_file("stargate")).capacity
+    assert capacity is not None
+    assert capacity.count == pytest.approx(10e9 / 2100)
+    assert capacity.runs_a_year(capacity.fleets[1]) > 10_000
+
+
+def test_every_claim_is_tried_and_its_dictionary_is_plain_json() -> None:
+    import json
+
+    for claim in all_on_file():
+        text = json.dumps(trial_dict(try_claim(claim)), allow_nan=False)
+        assert json.loads(text)["verdict"] in {str(v) for v in Verdict}
+
+
+def minimal(**more: Any) -> dict[str, Any]:
+    """The smallest claim of one's own."""
+    return {
+        "id": "own", "title": "t", "kind": "training", "subject": "s", "family": "f", "made_by": "m", "date": "2026",
+        "statement": "st", "source": [{"id": "a", "title": "A", "url": "https://example.org/a"}],
+        "figures": {
+            "active_parameters": fig(7e9), "tokens": fig(1e12), "accelerator": fig("A100"), "device_hours": fig(1e5),
+        },
+    } | more  # fmt: skip
+
+
+def fig(value: float | str) -> dict[str, Any]:
+    return {"value": value, "source": "a", "where": "page 1"}
+
+
+def check(expression: str, equals: str) -> dict[str, Any]:
+    return {
+        "title": "c",
+        "expression": expression,
+        "equals": equals,
+        "tolerance": 0.01,
+        "if_not": "impossible",
+        "says": "x",
+    }
