@@ -85,7 +85,8 @@ def _encoded(
                 yield document, (ids, tokenizer.count_bytes(document.text), None)
             else:
                 rendered = next(chats)
-                yield document, rendered and (rendered.ids, rendered.answer_bytes, rendered.answer_mask)
+                found = (rendered.ids, rendered.answer_bytes, rendered.answer_mask) if rendered else None
+                yield document, found
 
 
 def _groups(documents: Iterator[SpooledDocument]) -> Iterator[list[SpooledDocument]]:
