@@ -67,6 +67,7 @@ class CompressedAttention:
     overlap: bool
     output_groups: int
     output_rank: int
+    rope_dim: int = 64  # of head_dim, kept in a wider format in the cache
     indexer: Indexer | None = None
 
 

@@ -350,6 +350,7 @@ def _compressed(c: Config, ratio: int) -> CompressedAttention:
         overlap=sparse,
         output_groups=c["o_groups"],
         output_rank=c["o_lora_rank"],
+        rope_dim=c.get("qk_rope_head_dim", 64),
         indexer=indexer if sparse else None,
     )
 

@@ -48,7 +48,7 @@ def known_model(name: str) -> KnownModel:
     if _plain(name) in names:
         return names[_plain(name)]
     close = difflib.get_close_matches(_plain(name), names, n=3, cutoff=0.5)
-    nearest = ", ".join(names[alias].name for alias in close)
+    nearest = ", ".join(dict.fromkeys(names[alias].name for alias in close))
     hint = f"the nearest names are {nearest}" if close else f"known are {', '.join(known_models())}"
     raise FathomError(f"model '{name}' is not on file; {hint}; or give total_parameters and active_parameters")
 
