@@ -36,8 +36,11 @@ _END_OF_EXCEPTION: dict[type[BaseException], events.EndStatus] = {
 class Ledger:
     """The open ledger of one run; only one process holds it."""
 
-    def __init__(self, run_dir: Path, runs: Path | None) -> None:
-        """Use `create` or `resume`. `runs` is the workspace, the run folder's parent by default."""
+    def __init__(self, run_dir: Path, runs: Path | None, since: float | None) -> None:
+        """Use `create` or `resume`. `runs` is the workspace, the run folder's parent by default.
+
+        `since` is the time.monotonic() at which the work began that the first event is charged for (default: now).
+        """
         self.run_dir, self.workspace = run_dir, run_dir.parent if runs is None else runs
         run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = lock.hold_run(run_dir)
@@ -52,24 +55,24 @@ class Ledger:
         self._billed: list[dict[str, Any]] = []
         for event in self._past:
             self._remember(event)
-        self.meter = meters.Meter().start()
-        self._last_seconds, self._last_joules = 0.0, self.meter.read()
+        self.meter = meters.Meter().start(since)
+        self._last_seconds, self._last_joules = 0.0, events.Joules(low=0, likely=0, high=0, method="unknown")
         atexit.register(self._at_exit)
 
     @classmethod
-    def create(cls, run_dir: Path | str, *, runs: Path | None = None) -> Ledger:
+    def create(cls, run_dir: Path | str, *, runs: Path | None = None, since: float | None = None) -> Ledger:
         """A new run. Raises FathomError where the folder already holds a run's events."""
         path = Path(run_dir) / LEDGER_NAME
         if path.exists() and read_chain(path).records:
             raise FathomError(f"{run_dir} already holds a run: resume it, or give the new run another name")
-        return cls(Path(run_dir), runs)
+        return cls(Path(run_dir), runs, since)
 
     @classmethod
-    def resume(cls, run_dir: Path | str, *, runs: Path | None = None) -> Ledger:
+    def resume(cls, run_dir: Path | str, *, runs: Path | None = None, since: float | None = None) -> Ledger:
         """A run that goes on. Raises FathomError where there is none or its ledger does not hold."""
         if not (Path(run_dir) / LEDGER_NAME).is_file():
             raise FathomError(f"{run_dir} has no {LEDGER_NAME}, so there is no run to resume there")
-        return cls(Path(run_dir), runs)
+        return cls(Path(run_dir), runs, since)
 
     @property
     def started(self) -> bool:

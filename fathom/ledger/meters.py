@@ -59,8 +59,9 @@ class Meter:
         self._thread: threading.Thread | None = None
         self._started = 0.0
 
-    def start(self) -> Meter:
-        self._started = time.monotonic()
+    def start(self, since: float | None = None) -> Meter:
+        """Begin, or have begun `since` that time.monotonic(): those seconds count, and their joules where modelled."""
+        self._started = time.monotonic() if since is None else since
         self._sample()
         if self._zones or self._gpus:
             self._thread = threading.Thread(target=self._watch, name="fathom-meter", daemon=True)

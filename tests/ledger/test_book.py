@@ -58,6 +58,15 @@ def test_every_second_and_joule_of_a_session_is_charged_to_one_event(tmp_path):
     assert 0 < note.joules.low <= note.joules.likely <= note.joules.high
 
 
+def test_work_before_the_ledger_was_opened_can_be_charged(tmp_path):
+    ledger = Ledger.create(tmp_path / "run", since=time.monotonic() - 100)
+    ledger.start(recipe=RECIPE)
+    ledger.end("completed")
+    start = read(tmp_path / "run")[0].body
+    assert start.elapsed_seconds >= 100
+    assert start.joules.likely > 0
+
+
 def test_numbers_that_are_not_finite_and_counts_beyond_json_come_back_as_they_were(tmp_path):
     with Ledger.create(tmp_path / "run") as ledger:
         ledger.start(recipe=RECIPE)
