@@ -251,27 +251,28 @@ def _end_of_turn(tokenizer: Tokenizer, text: str, start: int, end: int) -> int:
 
 def _cut(tokenizer: Tokenizer, text: str, spans: list[tuple[int, int]], break_char: str) -> list[_Segment]:
     """Cut the rendered text at control tokens and at the borders of answers."""
-    borders = sorted({0, len(text), *(border for span in spans for border in span)})
+    borders = sorted(border for span in spans for border in span)
     segments: list[_Segment] = []
-    for start, end in pairwise(borders):
-        answer = any(first <= start and end <= last for first, last in spans)
-        for piece, token_id in _pieces(tokenizer, text[start:end]):
-            plain = piece if token_id is not None else piece.replace(break_char, "")
+    for first, last, token_id in _pieces(tokenizer, text):
+        inside = [border for border in borders if first < border < last] if token_id is None else []
+        for start, end in pairwise([first, *inside, last]):
+            answer = any(begin <= start and end <= stop for begin, stop in spans)
+            plain = text[start:end] if token_id is not None else text[start:end].replace(break_char, "")
             if plain:
                 segments.append(_Segment(plain, token_id, answer, bool(segments)))
     return segments
 
 
-def _pieces(tokenizer: Tokenizer, text: str) -> Iterator[tuple[str, int | None]]:
-    """Control tokens with their ids and the texts between; some tokens swallow the white space beside them."""
+def _pieces(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, int | None]]:
+    """(start, end, id) of control tokens and of the texts between; some tokens swallow the white space beside them."""
     pattern, _, _ = _control_patterns(tokenizer)
     at = 0
     for match in pattern.finditer(text):
         strips_left, strips_right = tokenizer.strips(match[0])
-        before = text[at : match.start()]
-        yield before.rstrip() if strips_left else before, None
-        yield match[0], tokenizer.control_tokens[match[0]]
+        end = at + len(text[at : match.start()].rstrip()) if strips_left else match.start()
+        yield at, end, None
+        yield match.start(), match.end(), tokenizer.control_tokens[match[0]]
         at = match.end()
         if strips_right:
-            at += len(text[at:]) - len(text[at:].lstrip())
-    yield text[at:], None
+            at = len(text) - len(text[at:].lstrip())
+    yield at, len(text), None
