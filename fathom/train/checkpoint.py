@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fathom.errors import FathomError, RunFailed
 from fathom.train.durable import disk_errors, file_sha256, flush_file, write_text
+from fathom.train.parallel import Parallel
 
 FORMAT_VERSION = 1
 _PARTS = ("model", "optimizer")
@@ -60,49 +61,62 @@ def save(
     optimizer: dict[str, Tensor],
     state: dict[str, Any],
     keep_last: int = 2,
+    parallel: Parallel | None = None,
 ) -> Checkpoint:
-    """Write the state after `step` completed steps and point `latest` to it.
+    """Write the state after `step` completed steps and point `latest` to it. Every process calls it.
 
     Raises RunFailed with the file's name where the disk is full; what was there before is then untouched.
     """
-    directory = checkpoints_directory(run_directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    _sweep(directory)
-    final = directory / f"step-{step:08d}"
-    aside = directory / f".part-{final.name}"
+    parallel = parallel or Parallel()
+    final = checkpoints_directory(run_directory) / f"step-{step:08d}"
+    aside = final.with_name(f".part-{final.name}")
     try:
-        state = _write(aside, step, {"model": model, "optimizer": optimizer}, state)
+        if parallel.writes:
+            _make_aside(aside)
+        parallel.wait()
+        for part, tensors in {"model": model, "optimizer": optimizer}.items():
+            with disk_errors(aside / f"{part}.safetensors"):
+                parallel.write(tensors, aside / f"{part}.safetensors")
+        if parallel.writes:
+            state = _seal(aside, step, state)
+            _publish(aside, final, keep_last)
+        parallel.wait()
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    if final.exists():  # the same step, written by the run that was killed and repeated exactly
-        shutil.rmtree(final)
-    aside.replace(final)
-    flush_file(directory)
-    write_text(directory / "latest", final.name + "\n")
-    _drop_others(final, keep_last)
     return Checkpoint(final, step, state)
 
 
-def _write(aside: Path, step: int, parts: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> dict[str, Any]:
+def _make_aside(aside: Path) -> None:
+    """An empty folder to write in; what killed writes left behind goes."""
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in aside.parent.glob(".part-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir()
+
+
+def _publish(aside: Path, final: Path, keep_last: int) -> None:
+    """Rename the durable folder, then move `latest`, then drop older ones: in this order a kill loses nothing."""
+    if final.exists():  # the same step, written by the run that was killed and repeated exactly
+        shutil.rmtree(final)
+    aside.replace(final)
+    flush_file(final.parent)
+    write_text(final.with_name("latest"), final.name + "\n")
+    _drop_others(final, keep_last)
+
+
+def _seal(aside: Path, step: int, state: dict[str, Any]) -> dict[str, Any]:
+    """Flush the files to the disk and write what they must be found to be."""
     files = {}
-    for part, tensors in parts.items():
+    for part in _PARTS:
         file = aside / f"{part}.safetensors"
         with disk_errors(file):
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
             flush_file(file)
         files[file.name] = {"sha256": file_sha256(file), "bytes": file.stat().st_size}
     state = {**state, "format_version": FORMAT_VERSION, "step": step, "files": files}
     write_text(aside / "state.json", json.dumps(state, indent=1, sort_keys=True) + "\n")
     flush_file(aside)
     return state
-
-
-def _sweep(directory: Path) -> None:
-    """Remove what a killed write left behind."""
-    for leftover in directory.glob(".part-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _drop_others(newest: Path, keep_last: int) -> None:
@@ -123,7 +137,7 @@ def load_latest(run_directory: Path) -> Checkpoint | None:
     pointer = directory / "latest"
     if not pointer.is_file():
         return None
-    return load_checkpoint(directory / pointer.read_text(encoding="utf-8").strip())
+    return load_checkpoint(directory / f"step-{latest_step(run_directory):08d}")
 
 
 def latest_step(run_directory: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -15,7 +16,7 @@ import torch
 from fathom.cost.flops import forward_flops_per_token
 from fathom.errors import FathomError
 from fathom.evaluate.perplexity import held_out_bits_per_byte
-from fathom.ledger import receipt
+from fathom.ledger import Ledger, receipt
 from fathom.train import dial
 from fathom.train.budget import budget_seconds, parse_budget
 from fathom.train.durable import write_json, write_text
@@ -106,18 +107,16 @@ class Job:
     def run(self) -> Outcome:
         self.display.phase("measuring the machine")
         self.speed = measure(self.parallel.device)
-        self.folder = find_run(self.request)
+        self.folder = RunFolder(self.parallel.first(lambda: find_run(self.request).path))
         self.resumed = self.folder.exists
-        recipe = self.folder.recipe() if self.resumed else self._asked_recipe()
-        self.folder.write_recipe(recipe)
-        details = {"measured_peak_flops_per_second": self.speed.peak_flops_per_second, "threads": self.speed.threads}
-        with open_ledger(recipe, self.folder.path, runs=self.request.runs, details=details) as ledger:
-            self.ledger = ledger
-            recipe = self._settle(recipe)
-            before = self._evaluate_source(recipe)
+        self.ledger = self._open_ledger() if self.parallel.writes else None
+        with self.ledger or contextlib.nullcontext():
+            recipe, before = self.parallel.first(self._make_ready)
             result = self._train(recipe)
-            after = self._evaluate_result(recipe, result)
-        self._finish(after)
+            after = self._evaluate(recipe, result.decoder, "after", step=result.steps)
+        if self.parallel.writes:
+            receipt.write(self.folder.path, self.request.runs)
+            self.folder.finish({"bits_per_byte": after["bits_per_byte"]})
         return Outcome(
             folder=self.folder,
             recipe=recipe,
@@ -127,6 +126,17 @@ class Job:
             seconds=time.monotonic() - self.started,
             resumed=self.resumed,
         )
+
+    def _open_ledger(self) -> Ledger:
+        recipe = self.folder.recipe() if self.resumed else self._asked_recipe()
+        self.folder.write_recipe(recipe)
+        details = {"measured_peak_flops_per_second": self.speed.peak_flops_per_second, "threads": self.speed.threads}
+        return open_ledger(recipe, self.folder.path, runs=self.request.runs, details=details)
+
+    def _make_ready(self) -> tuple[Recipe, dict[str, Any] | None]:
+        """The settled recipe and, for a source model, what it scores before: one process's work."""
+        recipe = self._settle(self.folder.recipe())
+        return recipe, self._evaluate_source(recipe)
 
     # ---- the recipe ------------------------------------------------------------------------------------------------
 
@@ -165,7 +175,8 @@ class Job:
             sections["budget"] = {"seconds": self.seconds_left}
         recipe = recipe.with_changes(**sections)
         self._keep_data_facts(manifest, prepared)
-        self.ledger.note("recipe", "settled once the data was known", recipe=recipe_table(recipe))
+        if self.ledger is not None:
+            self.ledger.note("recipe", "settled once the data was known", recipe=recipe_table(recipe))
         self.folder.write_recipe(recipe)
         return recipe
 
@@ -213,7 +224,8 @@ class Job:
         write_text(self.folder.path / "data" / "manifest.json", manifest.to_json())
         shutil.copytree(prepared / "tokenizer", self.folder.tokenizer, dirs_exist_ok=True)
         sources = [_source_summary(source) for source in manifest.sources]
-        self.ledger.data(sources=sources, manifest_sha256=manifest.digest, tokens=manifest.train_tokens)
+        if self.ledger is not None:
+            self.ledger.data(sources=sources, manifest_sha256=manifest.digest, tokens=manifest.train_tokens)
 
     # ---- training and evaluation -----------------------------------------------------------------------------------
 
@@ -262,9 +274,6 @@ class Job:
         write_json(file, results)
         return results
 
-    def _evaluate_result(self, recipe: Recipe, result: RunResult) -> dict[str, Any]:
-        return self._evaluate(recipe, result.decoder, "after", step=result.steps)
-
     def _evaluate(self, recipe: Recipe, decoder: Decoder, name: str, step: int | None = None) -> dict[str, Any]:
         self.display.phase("evaluating on held-out text")
         decoder.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
@@ -272,15 +281,12 @@ class Job:
             decoder, Path(recipe.data.prepared), recipe.train.sequence_length, max_tokens=EVALUATION_TOKENS
         )
         flops = forward_flops(recipe, results["tokens"])
-        self.ledger.evaluation(
-            name=f"held-out {name}", results=results, step=step, tokens=results["tokens"], flops=flops
-        )
+        if self.ledger is not None:
+            self.ledger.evaluation(
+                name=f"held-out {name}", results=results, step=step, tokens=results["tokens"], flops=flops
+            )
         self.display.evaluated(name, results)
         return results
-
-    def _finish(self, after: dict[str, Any]) -> None:
-        receipt.write(self.folder.path, self.request.runs)
-        self.folder.finish({"bits_per_byte": after["bits_per_byte"]})
 
 
 def forward_flops(recipe: Recipe, tokens: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ import torch
 from fathom.cost.flops import training_flops
 from fathom.errors import RunFailed
 from fathom.ledger import Ledger
+from fathom.ledger.chain import hash_file
 from fathom.model.decoder import Decoder
 from fathom.train import checkpoint as checkpoints
 from fathom.train.fit import check_memory
@@ -70,12 +71,13 @@ def train(
     run_directory: Path,
     batches: BatchSource,
     *,
-    ledger: Ledger,
+    ledger: Ledger | None,
     progress: Callable[[Progress], None] | None = None,
     init_from: Callable[[Decoder], None] | None = None,
     parallel: Parallel | None = None,
 ) -> RunResult:
-    """Train to the end of the plan, or go on from the newest checkpoint. The ledger is open; the caller ends it.
+    """Train to the end of the plan, or go on from the newest checkpoint. The ledger is open (None on the
+    processes that do not write it); the caller ends it.
 
     `init_from` fills a new model with published weights; without it they are drawn from the recipe's seed.
     Raises FathomError where it does not fit or the checkpoint is damaged, RunFailed where the loss diverges or the disk
@@ -101,7 +103,7 @@ class Session:
         recipe: Recipe,
         run_directory: Path,
         batches: BatchSource,
-        ledger: Ledger,
+        ledger: Ledger | None,
         parallel: Parallel,
         progress: Callable[[Progress], None] | None,
     ) -> None:
@@ -124,7 +126,7 @@ class Session:
         if saved is None:
             self.model.init_weights(self.recipe.seed) if init_from is None else init_from(self.model)
         self.model = self.parallel.shard(self.model)  # type: ignore[assignment]
-        self.optimizer = Optimizer(self.model, self.recipe.optimizer)
+        self.optimizer = Optimizer(self.model, self.recipe.optimizer, self.parallel)
         if saved is not None:
             self._restore(saved)
         self.pace = Pace(self.recipe, self.folder, self.parallel)
@@ -132,10 +134,15 @@ class Session:
         self._note_plan()
 
     def _restore(self, saved: checkpoints.Checkpoint) -> None:
-        load_weights(self.model, saved.tensors("model"))
-        self.optimizer.load(saved.tensors("optimizer"), saved.step)
+        if self.parallel.world == 1:
+            load_weights(self.model, saved.tensors("model"))
+            self.optimizer.load(saved.tensors("optimizer"), saved.step)
+        else:
+            moments = self.optimizer.empty_state()
+            self.parallel.read({**self.model.state_dict(), **moments}, saved.path)
+            self.optimizer.load(moments, saved.step)
         self.step = self.saved_step = saved.step
-        if self.parallel.writes and saved.state.get("threads") != torch.get_num_threads():
+        if self.ledger is not None and saved.state.get("threads") != torch.get_num_threads():
             self.ledger.note(
                 "threads",
                 f"resumed with {torch.get_num_threads()} threads after {saved.state.get('threads')}: losses agree "
@@ -172,7 +179,7 @@ class Session:
     def _account(self, outcome: StepOutcome, rate: float, seconds: float) -> None:
         self.loss = outcome.loss
         self.tokens += outcome.tokens
-        if self.parallel.writes:
+        if self.ledger is not None:
             self.ledger.step(
                 step=self.step,
                 tokens=outcome.tokens,
@@ -198,11 +205,11 @@ class Session:
             flops_per_second=self.flops.total / per_step,
             seconds=self.pace.elapsed,
             seconds_left=per_step * (self.plan.total_steps - self.step),
-            joules=self.ledger.meter.read(),
+            joules=self.ledger.meter.read() if self.ledger else None,
         )
 
     def _note_plan(self) -> None:
-        if self.parallel.writes:
+        if self.ledger is not None:
             plan = self.pace.plans[-1]
             self.ledger.note(
                 "plan",
@@ -219,14 +226,14 @@ class Session:
         guard, step = self.recipe.guard, self.step + 1
         saved = checkpoints.load_latest(self.folder.path) if guard.action == "rollback" else None
         if saved is None or self.plan.rollbacks >= guard.max_rollbacks:
-            if self.parallel.writes:
+            if self.ledger is not None:
                 self.ledger.note("spike", what, step=step)
             raise RunFailed(advice(what, rate, step))
         skipped = step - saved.step
         self._restore(saved)
         self.watch.forget()
         self.pace.roll_back(self.step, skipped, guard.rollback_learning_rate_ratio)
-        if self.parallel.writes:
+        if self.ledger is not None:
             self.ledger.note("rollback", what, at_step=step, to_step=self.step, skipped_batches=skipped)
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
@@ -241,17 +248,18 @@ class Session:
         """Write a checkpoint of the steps done and enter it in the ledger."""
         if self.saved_step == self.step:
             return
-        model, optimizer = self.parallel.gather(self.model.state_dict()), self.parallel.gather(self.optimizer.state())
-        if self.parallel.writes:
-            saved = checkpoints.save(
-                self.folder.path,
-                self.step,
-                model=model,
-                optimizer=optimizer,
-                state={"threads": torch.get_num_threads()},
-                keep_last=self.recipe.checkpoint.keep_last,
-            )
+        saved = checkpoints.save(
+            self.folder.path,
+            self.step,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state(),
+            state={"threads": torch.get_num_threads()},
+            keep_last=self.recipe.checkpoint.keep_last,
+            parallel=self.parallel,
+        )
+        if self.ledger is not None:
             files = {name: f"sha256:{entry['sha256']}" for name, entry in saved.state["files"].items()}
+            files["state.json"] = hash_file(saved.path / "state.json")
             self.ledger.checkpoint(step=self.step, path=saved.path, files=files)
         self.last_save, self.saved_step = time.monotonic(), self.step
 
@@ -276,11 +284,20 @@ def build_model(recipe: Recipe, device: torch.device) -> Decoder:
 
 
 def open_ledger(
-    recipe: Recipe, run_directory: Path, *, runs: Path | None = None, details: dict[str, Any] | None = None
+    recipe: Recipe,
+    run_directory: Path,
+    *,
+    runs: Path | None = None,
+    details: dict[str, Any] | None = None,
+    since: float | None = None,
 ) -> Ledger:
-    """The ledger of a new run, started, or of one that goes on, resumed from its newest checkpoint."""
+    """The ledger of a new run, started, or of one that goes on, resumed from its newest checkpoint.
+
+    `since` (time.monotonic) is when the work began that is charged to it.
+    """
     exists = (run_directory / "ledger.jsonl").is_file()
-    ledger = Ledger.resume(run_directory, runs=runs) if exists else Ledger.create(run_directory, runs=runs)
+    open_it = Ledger.resume if exists else Ledger.create
+    ledger = open_it(run_directory, runs=runs, since=since)
     if ledger.started:
         ledger.resumed(from_step=checkpoints.latest_step(run_directory), details=details)
     else:

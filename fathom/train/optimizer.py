@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fathom.errors import FathomError
 from fathom.train.muon import orthogonalize, rms_matched_scale
+from fathom.train.parallel import Parallel
 from fathom.train.recipe import OptimizerSection
 
 Shape = tuple[int, ...]
@@ -46,8 +47,8 @@ class Optimizer:
     A stack of experts [E, M, N] is E matrices. Matrices of one shape are orthogonalised together.
     """
 
-    def __init__(self, model: nn.Module, section: OptimizerSection) -> None:
-        self.section = section
+    def __init__(self, model: nn.Module, section: OptimizerSection, parallel: Parallel | None = None) -> None:
+        self.section, self.parallel = section, parallel or Parallel()
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.roles = {name: role_of(name, p, section) for name, p in self.parameters.items()}
         muon = [n for n, role in self.roles.items() if role.kind == "matrix"] if section.kind == "muon" else []
@@ -92,15 +93,17 @@ class Optimizer:
         beta = self.section.momentum
         torch._foreach_lerp_(momenta, gradients, 1.0 - beta)
         updates = torch._foreach_lerp(gradients, momenta, beta)  # Nesterov
-        stack_SMN = torch.cat([u.reshape(-1, *u.shape[-2:]) for u in updates])
-        orthogonal_SMN = orthogonalize(stack_SMN, self.section.newton_schulz_steps)
+        stack_SMN = torch.cat([self.parallel.whole(u).reshape(-1, *u.shape[-2:]) for u in updates])
+        orthogonal_SMN = self.parallel.divided(self._orthogonalize, stack_SMN)
         parts = orthogonal_SMN.split([u.numel() // (u.size(-1) * u.size(-2)) for u in updates])
         rows, columns = stack_SMN.shape[-2:]
         rate = learning_rate * rms_matched_scale(rows, columns)
+        moves = [self.parallel.like(x.reshape(p.shape).float(), p) for x, p in zip(parts, parameters, strict=True)]
         torch._foreach_mul_(parameters, 1.0 - learning_rate * self.section.weight_decay)
-        torch._foreach_add_(
-            parameters, [x.reshape(p.shape).float() for x, p in zip(parts, parameters, strict=True)], alpha=-rate
-        )
+        torch._foreach_add_(parameters, moves, alpha=-rate)
+
+    def _orthogonalize(self, stack_SMN: Tensor) -> Tensor:
+        return orthogonalize(stack_SMN, self.section.newton_schulz_steps)
 
     def zero_gradients(self) -> None:
         for parameter in self.parameters.values():
@@ -114,6 +117,14 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             if name not in self.momentum and (state := self.adamw.state.get(parameter)):
                 tensors |= {f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
+        return tensors
+
+    def empty_state(self) -> dict[str, Tensor]:
+        """Tensors of the names and shapes of a full state, to be read into."""
+        tensors = {f"momentum.{name}": torch.zeros_like(momentum) for name, momentum in self.momentum.items()}
+        for name, parameter in self.parameters.items():
+            if name not in self.momentum:
+                tensors |= {f"{part}.{name}": torch.zeros_like(parameter) for part in ("first", "second")}
         return tensors
 
     def load(self, tensors: dict[str, Tensor], step: int) -> None:

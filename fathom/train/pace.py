@@ -107,7 +107,6 @@ class Pace:
             dataclasses.replace(
                 plan,
                 from_step=to_step,
-                decay_start=max(plan.decay_start, to_step),
                 rollbacks=plan.rollbacks + 1,
                 learning_rate_scale=plan.learning_rate_scale * ratio,
                 skipped_batches=plan.skipped_batches + skipped,

@@ -9,11 +9,15 @@ experts instead of sharding them, and nothing outside this file would change.
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fathom.errors import FathomError
@@ -69,16 +73,63 @@ class Parallel:
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
-        register_fsdp_forward_method(model, "loss")
+                module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sum
+        for method in ("loss", "token_losses"):
+            register_fsdp_forward_method(model, method)
         return model
 
     def whole(self, tensor: Tensor) -> Tensor:
         """The full value of a tensor that may be sharded."""
         return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
-    def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors on every rank, so that rank 0 can write them; nothing to do when alone."""
-        return {name: self.whole(tensor) for name, tensor in tensors.items()} if self.world > 1 else tensors
+    def divided(self, work: Callable[[Tensor], Tensor], stack_SMN: Tensor) -> Tensor:
+        """`work` on a stack of matrices that every rank holds: each rank does its share, and all get all."""
+        if self.world == 1:
+            return work(stack_SMN)
+        share = -(-len(stack_SMN) // self.world)
+        mine = slice(self.rank * share, min((self.rank + 1) * share, len(stack_SMN)))
+        done = torch.zeros_like(stack_SMN, dtype=torch.bfloat16)
+        if len(stack_SMN[mine]):
+            done[mine] = work(stack_SMN[mine])
+        dist.all_reduce(done)
+        return done
+
+    def like(self, whole: Tensor, parameter: Tensor) -> Tensor:
+        """A tensor that every rank holds, sharded as the parameter is."""
+        if self.world == 1:
+            return whole
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        assert isinstance(parameter, DTensor)
+        return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+    def write(self, tensors: dict[str, Tensor], file: Path) -> None:
+        """Write one safetensors file. Several processes write their shards with DCP, which then joins them."""
+        if self.world == 1:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+            return
+        import torch.distributed.checkpoint as dcp
+
+        folder = file.with_suffix(".shards")
+        one_file = dict.fromkeys(tensors, 1)
+        dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(
+            str(folder), save_distributed=True, enable_consolidation=True, fqn_to_index_mapping=one_file,
+        ))  # fmt: skip
+        self.wait()
+        if self.writes:
+            (folder / "model-00001-of-00001.safetensors").replace(file)
+            shutil.rmtree(folder)
+
+    def read(self, tensors: dict[str, Tensor], folder: Path) -> None:
+        """Fill sharded tensors from the safetensors files of a folder, each rank reading its part (DCP)."""
+        import torch.distributed.checkpoint as dcp
+
+        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)))
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world > 1:
+            dist.barrier()
 
     def sum(self, values: dict[str, float]) -> dict[str, float]:
         if self.world == 1:
@@ -100,6 +151,22 @@ class Parallel:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def first(self, work: Callable[[], Any]) -> Any:
+        """What rank 0's `work` returns, on every rank; the others wait for it."""
+        if self.world == 1:
+            return work()
+        box: list[Any] = [None]
+        if self.writes:
+            try:
+                box = [work()]
+            except FathomError as error:
+                dist.broadcast_object_list([error], src=0)
+                raise
+        dist.broadcast_object_list(box, src=0)
+        if isinstance(box[0], FathomError):
+            raise box[0]
         return box[0]
 
     def close(self) -> None:

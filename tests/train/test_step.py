@@ -92,6 +92,9 @@ def test_a_loss_that_is_not_a_number_leaves_the_weights_alone() -> None:
         assert p.grad is None
 
 
+LEARNING = {"steps": 60, "learning_rate": 0.02, "rows_per_step": 16, "micro_batch_rows": 16}
+
+
 class PoisonedBatches(TinyBatches):
     """Batch 5 makes the loss leap: its targets are what the data never shows."""
 
@@ -101,16 +104,16 @@ class PoisonedBatches(TinyBatches):
 
 
 def test_a_leap_of_the_loss_stops_with_advice_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    recipe = tiny_recipe(DENSE, train={"steps": 60, "learning_rate": 0.02}, guard={"spike_factor": 1.3})
+    recipe = tiny_recipe(DENSE, train=LEARNING, guard={"spike_factor": 1.8})
     with pytest.raises(RunFailed, match=r"the loss leapt to .* at step 46.*train.learning_rate="):
-        run(recipe, tmp_path / "run", batches=PoisonedBatches(4, 16))
+        run(recipe, tmp_path / "run", batches=PoisonedBatches(16, 16))
     assert (tmp_path / "run/checkpoints/latest").read_text().strip() == "step-00000044"
 
 
 def test_a_leap_of_the_loss_rolls_back_where_the_recipe_says_so(tmp_path: Path) -> None:
-    guard = {"spike_factor": 1.3, "action": "rollback"}
-    recipe = tiny_recipe(DENSE, train={"steps": 60, "learning_rate": 0.02}, guard=guard)
-    result = run(recipe, tmp_path / "run", batches=PoisonedBatches(4, 16))
+    guard = {"spike_factor": 1.8, "action": "rollback"}
+    recipe = tiny_recipe(DENSE, train=LEARNING, guard=guard)
+    result = run(recipe, tmp_path / "run", batches=PoisonedBatches(16, 16))
     assert result.steps == 60
     notes = [e.body for e in read(tmp_path / "run") if e.body.kind == "note" and e.body.topic == "rollback"]
     assert [(note.details["at_step"], note.details["to_step"]) for note in notes] == [(46, 44)]
