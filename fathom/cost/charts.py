@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fathom.cost.plan import Answer
 
@@ -17,7 +18,7 @@ def draw_plan(answer: Answer, path: str | Path) -> None:
     figure, (flops, memory, levers) = pyplot.subplots(1, 3, figsize=(13, 4.2))
     parts = {name: value for name, value in answer.plan.run.flops_by_component.items() if value}
     _bars(flops, {name: value / answer.plan.run.flops for name, value in parts.items()}, "share of training FLOPs")
-    placed = (answer.layouts or [None])[0]
+    placed = answer.layouts[0] if answer.layouts else None
     if placed is None:
         memory.text(0.5, 0.5, "no layout: shape unknown\nor nothing fits", ha="center", va="center")
         memory.set_axis_off()
@@ -32,13 +33,13 @@ def draw_plan(answer: Answer, path: str | Path) -> None:
     pyplot.close(figure)
 
 
-def _bars(axes, values: dict[str, float], label: str) -> None:  # type: ignore[no-untyped-def]
+def _bars(axes: Any, values: dict[str, float], label: str) -> None:
     names = sorted(values, key=lambda name: values[name])
     axes.barh([name.replace("_", " ") for name in names], [values[name] for name in names], color="#1f77b4")
     axes.set_xlabel(label)
 
 
-def _tornado(axes, answer: Answer) -> None:  # type: ignore[no-untyped-def]
+def _tornado(axes: Any, answer: Answer) -> None:
     middle = answer.estimate.cost_usd.median
     for row, lever in enumerate(reversed(answer.levers)):
         low, high = sorted((lever.usd_low, lever.usd_high))
@@ -48,6 +49,7 @@ def _tornado(axes, answer: Answer) -> None:  # type: ignore[no-untyped-def]
     axes.set_yticks(range(len(answer.levers)), [lever.name for lever in reversed(answer.levers)])
     axes.axvline(middle, color="black", linewidth=1)
     axes.set_xscale("log")
+    axes.margins(x=0.25)
     axes.set_xlabel("cost in US dollars, one thing changed alone")
 
 

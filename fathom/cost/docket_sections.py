@@ -18,7 +18,12 @@ from fathom.cost.docket_sections_tables import (
 )
 from fathom.cost.say import exact, usd
 from fathom.cost.verdict import Trial
-from fathom.cost.verdict_words import MEANING
+from fathom.cost.verdict_words import MEANING, Verdict
+
+LEFT_OUT = (
+    "Nobody publishes these for this run: the ranges are what published accounts of other runs show, each with its "
+    "source. A range is not a confidence interval."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +64,19 @@ def sections(trial: Trial) -> list[Section]:
 
 def _verdict(trial: Trial) -> Section:
     bullets = tuple((str(reason.verdict), reason.text) for reason in trial.reasons)
-    texts = (MEANING[trial.verdict], *([short] if (short := in_short(trial)) else []))
+    texts = (_meaning(trial), *([short] if (short := in_short(trial)) else []))
     return Section(key="verdict", title="Verdict", paragraphs=texts, bullets=bullets)
+
+
+def _meaning(trial: Trial) -> str:
+    """What the verdict says; where no hours were held against hardware, no more than that."""
+    if trial.verdict is not Verdict.CONSISTENT or trial.physics is not None:
+        return MEANING[trial.verdict]
+    if trial.claim.kind == "rule":
+        return "The devices on file stand to the limits as is said of them."
+    if any("limit_flops" in finding.check.equals for finding in trial.findings):
+        return "The figures fit each other, and the speeds fit the hardware."
+    return "The figures fit each other. Whether the work behind them can be done in so much time was not tried."
 
 
 def _claim(trial: Trial) -> Section:
@@ -93,10 +109,7 @@ def _expected(trial: Trial) -> Section:
 
 def _left_out(trial: Trial) -> Section:
     lines = trial.omissions.lines
-    intro = (
-        "Nobody publishes these for this run: the ranges are what published accounts of other runs show, each with its "
-        "source. A range is not a confidence interval.",
-    )
+    intro = [LEFT_OUT] if any(line.omission.per == "run" for line in lines) else []
     total = omission_total(trial)
     return Section(
         key="left-out",

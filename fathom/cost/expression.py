@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import operator
 from collections.abc import Callable, Mapping
 
@@ -26,6 +27,7 @@ def evaluate(text: str, values: Mapping[str, float]) -> float:
 
 def names(text: str) -> list[str]:
     """The figures that `text` needs, in order of appearance."""
+    _check(_parse(text), text)
     found = [(node.lineno, node.col_offset, node.id) for node in ast.walk(_parse(text)) if isinstance(node, ast.Name)]
     return list(dict.fromkeys(name for _, _, name in sorted(found)))
 
@@ -37,6 +39,13 @@ def _parse(text: str) -> ast.expr:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise FathomError(f"the expression '{text}' is not arithmetic that can be read") from None
+
+
+def _check(node: ast.expr, text: str) -> None:
+    """Arithmetic only: every name stands for some number, so evaluating with ones finds anything else."""
+    anything = {part.id: 1.0 for part in ast.walk(node) if isinstance(part, ast.Name)}
+    with contextlib.suppress(ZeroDivisionError):
+        _value(node, text, anything)
 
 
 def _value(node: ast.expr, text: str, values: Mapping[str, float]) -> float:

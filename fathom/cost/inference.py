@@ -69,7 +69,7 @@ def kv_bytes_per_token(architecture: Architecture, context: int = 4096, **widths
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A model on `devices` devices that share its weights, `batch` sequences at once on each, `context` positions long."""
+    """A model whose weights `devices` devices share; on each `batch` sequences at once, `context` positions long."""
 
     architecture: Architecture
     device: Accelerator

@@ -113,7 +113,7 @@ class Answer:
             "layout": str(best.layout) if best else None,
             "layouts_that_fit": [_layout_row(placed) for placed in self.layouts[:LAYOUTS_SHOWN]],
             "layouts_that_fit_count": len(self.layouts),
-            "method": "weights 16 bits, gradients and master copy 32 bits, optimizer sharded over replicas; first stage",
+            "method": "16-bit weights, 32-bit gradients and master copy, optimizer sharded over replicas; first stage",
             **({} if best else {"why": "no layout of these devices holds the model: take more or larger devices"}),
         }
 

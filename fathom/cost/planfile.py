@@ -114,7 +114,7 @@ def _table(tables: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, 
         known = key if key in KEYS[name] else ALIASES.get(key, key)
         if known not in KEYS[name]:
             _unknown(key, KEYS[name], f"[{name}]", notes)
-        found[known] = value
+        found[str(known)] = value
     return found
 
 
@@ -131,7 +131,8 @@ def _shape(model: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     total, active = (_number(model, "model", key) for key in ("total_parameters", "active_parameters"))
     if total and active and active > 1.001 * total:
         raise FathomError(
-            f"model.active_parameters = {active:g} cannot exceed model.total_parameters = {total:g}: are they exchanged?"
+            f"model.active_parameters = {active:g} cannot exceed model.total_parameters = {total:g}: "
+            "are they exchanged?"
         )
     architecture = _architecture(model, known_only=bool(total))
     if architecture is not None:
@@ -153,9 +154,9 @@ def _architecture(model: Mapping[str, Any], known_only: bool) -> Architecture | 
     if "config" in model:
         return architecture_from_config(model["config"])
     shape = {key: model[key] for key in SHAPE & set(model)}
-    if {"vocab_size", "hidden_size", "num_heads"} <= set(shape) and "layers" in model:
-        if "intermediate_size" in shape or "moe_intermediate_size" in shape:
-            return Architecture.of(_config(shape, model["layers"]))
+    whole = {"vocab_size", "hidden_size", "num_heads"} <= set(shape) and "layers" in model
+    if whole and {"intermediate_size", "moe_intermediate_size"} & set(shape):
+        return Architecture.of(_config(shape, model["layers"]))
     if "name" not in model:
         return None
     try:
@@ -189,7 +190,8 @@ def _question_ratio(run: Run) -> None:
     if not low <= ratio <= high:
         raise FathomError(
             f"training.tokens = {run.tokens:g} for {run.active:g} active parameters is questioned: published runs lie "
-            f"between 1.7 and 15,000 tokens a parameter, this is {ratio:.3g}; are thousands, millions or billions mixed up?"
+            f"between 1.7 and 15,000 tokens a parameter, this is {ratio:.3g}; are thousands, millions or billions "
+            "mixed up?"
         )
 
 

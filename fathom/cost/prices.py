@@ -17,9 +17,11 @@ from fathom.errors import FathomError
 
 # Prices older or newer than this around the asked date say little about it, so the nearest are taken.
 WINDOW_DAYS = 400
-# A device with one price on file: rental prices of one device at one time differ by about this factor between
-# hyperscaler list and small clouds (the spread of the H100 entries of prices.toml).
-LONE_PRICE_SPREAD = 1.5
+# However few or equal the prices on file: rental prices of one device at one time differ by about this factor between
+# hyperscaler list and small clouds (half the spread of the H100 entries of prices.toml).
+SPREAD = 1.5
+# A device priced from another one's price a FLOP: vendors differ by about this much.
+SCALED_SPREAD = 2.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,7 @@ class PriceEntry:
     provider: str = ""
     source_title: str
     source_url: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,32 +56,31 @@ def history() -> tuple[PriceEntry, ...]:
 def price(name: str, date: str | None = None) -> Price:
     """Rental price of the device `name` around `date` (ISO; None: the newest on file), with an interval.
 
-    The interval is that of the entries within `WINDOW_DAYS` of the date. A device without an entry of its own takes
-    the price per unit of bf16 rate of the nearest device that has one, and `source` says so.
+    The interval spans the entries within `WINDOW_DAYS` of the date, and at least `SPREAD` each way. A device without an
+    entry of its own takes the price per unit of 16-bit rate of the nearest device that has one; `source` says so.
     """
     device = accelerator(name)
-    when = _date(date) if date else max(_date(row.date) for row in history())
+    when = _date(date) if date else None
     rows = _near(device.name, when)
     if rows:
-        return _price(rows, 1.0, "")
+        return _price(rows, 1.0, SPREAD, "")
     donor = _donor(device)
     scale = device.peak_flops() / donor.peak_flops()
-    rows = _near(donor.name, when)
-    return _price(rows, scale, f"no price on file for {device.title}: scaled by peak rate from {donor.title}; ")
+    prefix = f"no price on file for {device.title}: scaled by peak rate from {donor.title}; "
+    return _price(_near(donor.name, when), scale, SCALED_SPREAD, prefix)
 
 
-def _near(name: str, when: Date) -> list[PriceEntry]:
+def _near(name: str, when: Date | None) -> list[PriceEntry]:
     rows = [row for row in history() if row.accelerator == name]
+    when = when or max((_date(row.date) for row in rows), default=Date.max)
     near = [row for row in rows if abs((_date(row.date) - when).days) <= WINDOW_DAYS]
     return near or sorted(rows, key=lambda row: abs((_date(row.date) - when).days))[:1]
 
 
-def _price(rows: list[PriceEntry], scale: float, prefix: str) -> Price:
+def _price(rows: list[PriceEntry], scale: float, least_spread: float, prefix: str) -> Price:
     values = sorted(row.usd_per_hour * scale for row in rows)
-    if len(values) == 1:
-        spread = Interval(values[0] / LONE_PRICE_SPREAD, values[0], values[0] * LONE_PRICE_SPREAD)
-    else:
-        spread = Interval(values[0], _middle(values), values[-1])
+    middle = _middle(values)
+    spread = Interval(min(values[0], middle / least_spread), middle, max(values[-1], middle * least_spread))
     sources = "; ".join(dict.fromkeys(f"{row.source_title} ({row.date})" for row in rows))
     return Price(spread, rows[-1].date, prefix + sources, tuple(rows))
 
@@ -87,7 +89,8 @@ def _donor(device: Accelerator) -> Accelerator:
     """The device with a price that is most like this one: the same kind, the nearest release."""
     priced = {row.accelerator for row in history()}
     known = [row for row in accelerators().values() if row.name in priced]
-    alike = [row for row in known if (row.kind == "cpu") == (device.kind == "cpu")] or known
+    alike = [row for row in known if row.kind == device.kind]
+    alike = alike or [row for row in known if (row.kind == "cpu") == (device.kind == "cpu")]
     return min(alike, key=lambda row: (abs(_months(row.released) - _months(device.released)), row.name))
 
 

@@ -87,7 +87,7 @@ def mean_peak(units: Iterable[tuple[float, float]]) -> float:
 
 
 def architecture_way(parameters: float, tokens: float) -> Compute:
-    """Annex A.2.2 for a dense transformer: six operations a parameter and training token (of a mixture: active ones)."""
+    """Annex A.2.2: six operations a parameter (of a mixture: an active one) and training token."""
     return Compute(6 * positive("parameters", parameters) * positive("tokens", tokens), "Annex A.2.2: C = 6 P D")
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from fathom.cost import expression
 from fathom.cost.claim import Check, Claim
-from fathom.cost.verdict_physics import NEEDED, Physics, Work, accelerator
+from fathom.cost.flops import decode_flops_per_token, forward_flops_per_token
+from fathom.cost.verdict_physics import NEEDED, Physics, Work, accelerator, architecture
 
 Outcome = Literal["holds", "fails", "cannot be told"]
 
@@ -63,11 +64,26 @@ def values_for(claim: Claim, work: Work | None, physics: Physics | None) -> dict
         values["peak_flops"] = accelerator(claim.text("accelerator")).peak_flops("bf16")
     if physics is not None:
         values["utilisation_computed"] = physics.utilisation
+    if claim.kind == "inference":
+        values |= _serving_values(claim)
     if claim.kind == "rule":
         from fathom.cost.verdict_rule import performance_values
 
         values |= performance_values()
     return values
+
+
+def _serving_values(claim: Claim) -> dict[str, float]:
+    """Operations of reading and of writing one token at the service's `mean_context`, and the peak they may use."""
+    shape, context = architecture(claim), claim.value("mean_context")
+    if shape is None or context is None or not claim.text("accelerator"):
+        return {}
+    device = accelerator(claim.text("accelerator"))
+    return {
+        "read_flops_per_token": sum(forward_flops_per_token(shape, int(context)).values()),
+        "write_flops_per_token": sum(decode_flops_per_token(shape, int(context)).values()),
+        "limit_flops": device.peak_flops(claim.text("precision") or "bf16"),
+    }
 
 
 def findings(claim: Claim, values: Mapping[str, float]) -> list[Finding]:

@@ -90,8 +90,9 @@ def _of_check(finding: Finding) -> Reason | None:
     if finding.outcome == "cannot be told":
         text = f"{check.title}: cannot be told, for want of {describe(finding.missing)}."
         return Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text) if finding.counts else None
-    sides = f"{exact(finding.left)} against {exact(finding.right)}"
+    left, right = exact(finding.left), exact(finding.right)
     unit = f" {check.unit}" if check.unit else ""
+    sides = f"both ways {left}" if left == right else f"{left} against {right}"
     if finding.outcome == "holds":
         text = f"{check.title}: {sides}{unit}. {check.says}"
         return Reason(verdict=Verdict.CONSISTENT, text=text) if finding.counts else None

@@ -84,6 +84,17 @@ def test_the_inference_day_is_rebuilt_from_tokens_and_speeds() -> None:
     assert finding(trial, "The margin") == pytest.approx((5.4547, 5.45), rel=1e-3)
 
 
+def test_the_inference_day_is_held_against_the_hardware() -> None:
+    """Reading: 73.7k tokens/s a node, 56.3% from the cache, at least 2 x 37e9 operations each, of 8 x 1,979 TFLOP/s."""
+    trial = try_claim(on_file("deepseek-inference-day"))
+    asked, limit = finding(trial, "The reading speed")
+    assert limit == pytest.approx(8 * 1979e12, rel=1e-3)
+    assert asked == pytest.approx(73.7e3 * (1 - 0.563) * 2 * 37e9, rel=0.25)
+    faster = replace(trial.claim.figures["input_tokens_per_second_node"], value=73.7e4)
+    claim = replace(trial.claim, figures={**trial.claim.figures, "input_tokens_per_second_node": faster})
+    assert try_claim(claim).verdict is Verdict.IMPOSSIBLE
+
+
 def test_claims_about_others_are_tried_by_the_same_rules() -> None:
     assert try_claim(on_file("r1-648-h800")).verdict is Verdict.IMPOSSIBLE
     assert try_claim(on_file("r1-294k-model")).verdict is Verdict.IMPOSSIBLE
