@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fathom.model.config import ModelConfig
+from fathom.model.kernels.attention import AttentionFunction
 from fathom.model.ops import Linear, RMSNorm
 from fathom.model.rotary import rotate, softmax_scale
 
@@ -47,12 +48,29 @@ class Context:
     sin_BTP: Tensor
     mask_B1TS: Tensor | None = None  # None: causal
     cache: KeyValueCache | None = None
+    bounds: list[list[tuple[int, int]]] | None = None  # each row's documents as (start, end): the fused passes are used
+
+
+def document_starts(documents_BT: Tensor) -> Tensor:
+    """Where a document begins, bool [B, T]: a document is a run of equal numbers in a row."""
+    starts_BT = torch.ones_like(documents_BT, dtype=torch.bool)
+    starts_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    return starts_BT
 
 
 def document_mask(documents_BT: Tensor) -> Tensor:
     """Causal and within one document, bool [B, 1, T, T]."""
-    same_BTT = documents_BT.unsqueeze(-1) == documents_BT.unsqueeze(-2)
-    return same_BTT.tril().unsqueeze(1)
+    run_BT = document_starts(documents_BT).cumsum(1)
+    return (run_BT.unsqueeze(-1) == run_BT.unsqueeze(-2)).tril().unsqueeze(1)
+
+
+def document_bounds(tokens_BT: Tensor, documents_BT: Tensor | None) -> list[list[tuple[int, int]]]:
+    """Each row's documents as (start, end); one to a row without `documents_BT`."""
+    end = tokens_BT.shape[1]
+    if documents_BT is None:
+        return [[(0, end)]] * len(tokens_BT)
+    begins = [row.nonzero()[:, 0].tolist() for row in document_starts(documents_BT)]
+    return [list(zip(row, [*row[1:], end], strict=True)) for row in begins]
 
 
 def attend(q_BTNH: Tensor, k_BSKH: Tensor, v_BSKC: Tensor, mask_B1TS: Tensor | None, scale: float) -> Tensor:
@@ -96,6 +114,9 @@ class GroupedAttention(nn.Module):
         v_BTKH = self.v_proj(x_BTD).unflatten(-1, (self.num_kv_heads, self.head_dim))
         if self.q_norm is not None and self.k_norm is not None:
             q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
+        if context.bounds is not None:
+            angles = (context.cos_BTP, context.sin_BTP, context.bounds, self.scale)
+            return self.o_proj(AttentionFunction.apply(q_BTNH, k_BTKH, None, v_BTKH, *angles).flatten(-2))
         q_BTNH = rotate(q_BTNH, context.cos_BTP, context.sin_BTP)
         k_BTKH = rotate(k_BTKH, context.cos_BTP, context.sin_BTP)
         if context.cache is not None:
@@ -130,9 +151,15 @@ class LatentAttention(nn.Module):
         self.o_proj = Linear(self.num_heads * self.value, config.hidden_size)
 
     def forward(self, x_BTD: Tensor, context: Context, layer: int) -> Tensor:
-        q_nope_BTNQ, q_rope_BTNP = self._queries(x_BTD, context)
+        q_BTNH = self._queries(x_BTD)
         latent_BTR, rope_BTP = self.kv_a_proj(x_BTD).split((self.rank, self.rope), dim=-1)
         latent_BTR = self.kv_a_norm(latent_BTR)
+        if context.bounds is not None:
+            angles = (context.cos_BTP, context.sin_BTP, context.bounds, self.scale)
+            k_BTNQ, v_BTNC = self._grow(latent_BTR)
+            return self.o_proj(AttentionFunction.apply(q_BTNH, k_BTNQ, rope_BTP, v_BTNC, *angles).flatten(-2))
+        q_nope_BTNQ, q_rope_BTNP = q_BTNH.split((self.nope, self.rope), dim=-1)
+        q_rope_BTNP = rotate(q_rope_BTNP, context.cos_BTP, context.sin_BTP)
         rope_BTP = rotate(rope_BTP.unsqueeze(2), context.cos_BTP, context.sin_BTP).squeeze(2)
         if context.cache is not None:
             latent_BTR, rope_BTP = context.cache.append(layer, latent_BTR, rope_BTP)
@@ -141,15 +168,19 @@ class LatentAttention(nn.Module):
         out_BTNC = self._absorbed(*arguments) if seen_before else self._expanded(*arguments)
         return self.o_proj(out_BTNC.flatten(-2))
 
-    def _queries(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    def _queries(self, x_BTD: Tensor) -> Tensor:
+        """Queries [B, T, N, Q + P], not yet rotated."""
         q = self.q_b_proj(self.q_a_norm(self.q_a_proj(x_BTD))) if hasattr(self, "q_a_proj") else self.q_proj(x_BTD)
-        q_nope, q_rope = q.unflatten(-1, (self.num_heads, -1)).split((self.nope, self.rope), dim=-1)
-        return q_nope, rotate(q_rope, context.cos_BTP, context.sin_BTP)
+        return q.unflatten(-1, (self.num_heads, -1))
+
+    def _grow(self, latent_BTR: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys without position [B, T, N, Q] and values [B, T, N, C] of every head, from the latents."""
+        kv = self.kv_b_proj(latent_BTR).unflatten(-1, (self.num_heads, -1))
+        return kv.split((self.nope, self.value), dim=-1)
 
     def _expanded(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, rope: Tensor, mask: Tensor | None) -> Tensor:
         """Keys and values of every head grown from the latents: the fewest FLOPs where queries are as many as keys."""
-        kv = self.kv_b_proj(latent).unflatten(-1, (self.num_heads, -1))
-        k_nope, v = kv.split((self.nope, self.value), dim=-1)
+        k_nope, v = self._grow(latent)
         k = torch.cat((k_nope, rope.unsqueeze(2).expand(-1, -1, self.num_heads, -1)), dim=-1)
         return attend(torch.cat((q_nope, q_rope), dim=-1), k, v, mask, self.scale)
 

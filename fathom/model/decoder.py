@@ -12,9 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fathom.model.attention import Context, GroupedAttention, KeyValueCache, LatentAttention, document_mask
+from fathom.model.attention import (
+    Context,
+    GroupedAttention,
+    KeyValueCache,
+    LatentAttention,
+    document_bounds,
+    document_mask,
+    document_starts,
+)
 from fathom.model.config import ModelConfig
 from fathom.model.experts import FeedForward, MixtureOfExperts, Router, Routing, expert_load, sequence_balance
+from fathom.model.kernels import available
 from fathom.model.ops import Linear, RMSNorm, cross_entropy_sum, token_losses
 from fathom.model.rotary import Rotary
 
@@ -157,16 +166,18 @@ class Decoder(nn.Module):
         self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None, cache: KeyValueCache | None
     ) -> Context:
         num_positions = tokens_BT.shape[1]
-        mask = None
+        mask = bounds = None
         if cache is not None:
             mask = cache.mask(num_positions)
             positions_BT = cache.positions(num_positions) if positions_BT is None else positions_BT
+        elif self.compute_dtype == torch.bfloat16 and tokens_BT.device.type == "cpu" and available():
+            bounds = document_bounds(tokens_BT, documents_BT)
         elif documents_BT is not None:
             mask = document_mask(documents_BT)
         if positions_BT is None:
             positions_BT = torch.arange(num_positions, device=tokens_BT.device).unsqueeze(0)
         cos, sin = self.rotary(positions_BT)
-        return Context(cos, sin, mask, cache)
+        return Context(cos, sin, mask, cache, bounds)
 
     def _embed(self, tokens_BT: Tensor) -> Tensor:
         return self.embedding(tokens_BT).to(self.compute_dtype)
@@ -208,7 +219,9 @@ class Decoder(nn.Module):
         """-log p(target) of every position, fp32 [B, T], in nats, for evaluation: no gradients, nothing counted."""
         with torch.no_grad():
             hidden = self(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
-            return token_losses(hidden.flatten(0, 1), self.output_weight(), targets_BT.flatten().long()).view_as(targets_BT)
+            return token_losses(hidden.flatten(0, 1), self.output_weight(), targets_BT.flatten().long()).view_as(
+                targets_BT
+            )
 
     # ---- training ------------------------------------------------------------------------------------------------
 
@@ -281,9 +294,7 @@ def _count(documents_BT: Tensor | None, like_BT: Tensor) -> _Counted:
     if documents_BT is None:
         rows = torch.arange(len(like_BT), device=like_BT.device).unsqueeze(1).expand_as(like_BT).flatten()
         return _Counted(torch.ones_like(rows, dtype=torch.bool), rows, len(like_BT))
-    starts_BT = torch.ones_like(documents_BT, dtype=torch.bool)
-    starts_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
-    sequence_M = starts_BT.flatten().cumsum(0) - 1
+    sequence_M = document_starts(documents_BT).flatten().cumsum(0) - 1
     return _Counted((documents_BT >= 0).flatten(), sequence_M, int(sequence_M[-1]) + 1)
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fathom.model.config import ModelConfig
+from fathom.model.kernels.experts import ExpertsFunction
+from fathom.model.kernels.functions import usable
 from fathom.model.ops import Linear, swiglu
 
 
@@ -117,6 +119,8 @@ class Experts(nn.Module):
         self.down_EDF = nn.Parameter(torch.empty(count, hidden, width))
 
     def forward(self, x_MD: Tensor, experts_MA: Tensor, weights_MA: Tensor) -> Tensor:
+        if usable(x_MD):
+            return ExpertsFunction.apply(x_MD, experts_MA, weights_MA, self.gate_EFD, self.up_EFD, self.down_EDF)
         per_token = experts_MA.shape[1]
         order = experts_MA.flatten().argsort(stable=True)  # position in [M * A], by expert
         counts = torch.bincount(experts_MA.flatten(), minlength=len(self.gate_EFD)).tolist()

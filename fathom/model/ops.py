@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fathom.model.kernels.functions import RMSNormFunction, SwiGLUFunction, softmax_slopes, usable
+
 
 class Linear(nn.Linear):
     """A projection whose fp32 weight (and bias) is cast to the dtype of its input."""
@@ -36,6 +38,8 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        if usable(x_BTD):
+            return RMSNormFunction.apply(x_BTD, self.weight, self.epsilon)
         x = x_BTD.float()
         scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon)
         return (x * scale * self.weight).to(x_BTD.dtype)
@@ -43,7 +47,7 @@ class RMSNorm(nn.Module):
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up (arXiv:2002.05202)."""
-    return F.silu(gate) * up
+    return SwiGLUFunction.apply(gate, up) if usable(gate) else F.silu(gate) * up
 
 
 class _CrossEntropySum(torch.autograd.Function):
@@ -61,15 +65,12 @@ class _CrossEntropySum(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden_MD) if needs_gradient else None
         grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needs_gradient else None
         for hidden_CD, targets_C, rows in _chunks(hidden_MD, targets_M, chunk):
-            logits_CV = (hidden_CD @ cast_VD.T).float()
-            log_sum_C = logits_CV.logsumexp(-1)
-            total += (log_sum_C - logits_CV.gather(1, targets_C[:, None])[:, 0]).sum()
+            logits_CV = hidden_CD @ cast_VD.T
+            losses_C, slopes_CV = _losses_and_slopes(logits_CV, targets_C, slopes=needs_gradient)
+            total += losses_C.sum()
             if grad_hidden is not None and grad_weight is not None:
-                probability = logits_CV.sub_(log_sum_C[:, None]).exp_()
-                probability[torch.arange(len(targets_C)), targets_C] -= 1
-                slope_CV = probability.to(hidden_MD.dtype)
-                grad_hidden[rows] = slope_CV @ cast_VD
-                grad_weight += slope_CV.T @ hidden_CD
+                torch.mm(slopes_CV, cast_VD, out=grad_hidden[rows])
+                grad_weight += slopes_CV.T @ hidden_CD
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
@@ -79,14 +80,27 @@ class _CrossEntropySum(torch.autograd.Function):
         return grad_hidden * grad.to(grad_hidden.dtype), grad_weight * grad, None, None
 
 
+def _losses_and_slopes(logits_CV: Tensor, targets_C: Tensor, *, slopes: bool) -> tuple[Tensor, Tensor]:
+    """Losses [C] in fp32, and the gradient of their sum by the logits in the logits' dtype (worthless without `slopes`)."""
+    if usable(logits_CV):
+        return softmax_slopes(logits_CV, targets_C, slopes=slopes), logits_CV
+    logits = logits_CV.float()
+    log_sum_C = logits.logsumexp(-1)
+    losses_C = log_sum_C - logits.gather(1, targets_C[:, None])[:, 0]
+    if slopes:
+        logits = logits.sub_(log_sum_C[:, None]).exp_()
+        logits[torch.arange(len(targets_C), device=targets_C.device), targets_C] -= 1
+    return losses_C, logits.to(logits_CV.dtype)
+
+
 def _chunks(hidden_MD: Tensor, targets_M: Tensor, chunk: int):  # type: ignore[no-untyped-def]
     for start in range(0, len(targets_M), chunk):
         rows = slice(start, start + chunk)
         yield hidden_MD[rows], targets_M[rows], rows
 
 
-# Tokens whose logits exist at one time: at a vocabulary of 8192, 8 MB in bf16, which a last-level cache holds.
-CROSS_ENTROPY_CHUNK = 512
+# Tokens whose logits exist at one time: at a vocabulary of 8192, 16 MB in bf16, which a last-level cache holds.
+CROSS_ENTROPY_CHUNK = 1024
 
 
 def cross_entropy_sum(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
@@ -99,7 +113,7 @@ def token_losses(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Ten
     """-log p(target) of each token, fp32 [M], in nats, without gradients and without holding all logits."""
     cast_VD = weight_VD.to(hidden_MD.dtype)
     losses = [
-        F.cross_entropy((hidden_CD @ cast_VD.T).float(), targets_C, reduction="none")
+        _losses_and_slopes(hidden_CD @ cast_VD.T, targets_C, slopes=False)[0]
         for hidden_CD, targets_C, _ in _chunks(hidden_MD, targets_M, CROSS_ENTROPY_CHUNK)
     ]
     return torch.cat(losses) if losses else hidden_MD.new_zeros(0, dtype=torch.float32)

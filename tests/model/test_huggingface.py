@@ -61,7 +61,13 @@ CASES = {
     "qwen3-moe": (
         "Qwen3Moe",
         TINY
-        | {"head_dim": 16, "num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 24, "norm_topk_prob": True},
+        | {
+            "head_dim": 16,
+            "num_experts": 8,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 24,
+            "norm_topk_prob": True,
+        },
     ),
     "qwen3-moe-dense-first": (
         "Qwen3Moe",
@@ -72,14 +78,29 @@ CASES = {
         "DeepseekV2",
         TINY
         | LATENT
-        | {"q_lora_rank": 20, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2, "routed_scaling_factor": 16.0},
+        | {
+            "q_lora_rank": 20,
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 2,
+            "routed_scaling_factor": 16.0,
+        },
     ),
     "v3": ("DeepseekV3", TINY | LATENT | {"q_lora_rank": 20, "n_group": 4, "topk_group": 2}),
     "v3-no-query-rank": ("DeepseekV3", TINY | LATENT | {"q_lora_rank": None, "n_group": 1, "topk_group": 1}),
-    "v3-halves": ("DeepseekV3", TINY | LATENT | {"q_lora_rank": 20, "n_group": 1, "topk_group": 1, "rope_interleave": False}),
+    "v3-halves": (
+        "DeepseekV3",
+        TINY | LATENT | {"q_lora_rank": 20, "n_group": 1, "topk_group": 1, "rope_interleave": False},
+    ),
     "v3-dense": ("DeepseekV3", TINY | LATENT | {"q_lora_rank": None, "first_k_dense_replace": 2}),
-    "v3-yarn-equal": ("DeepseekV3", TINY | LATENT | {"n_group": 1, "topk_group": 1} | yarn(mscale=1.0, mscale_all_dim=1.0)),
-    "v3-yarn-unequal": ("DeepseekV3", TINY | LATENT | {"n_group": 1, "topk_group": 1} | yarn(mscale=0.707, mscale_all_dim=1.0)),
+    "v3-yarn-equal": (
+        "DeepseekV3",
+        TINY | LATENT | {"n_group": 1, "topk_group": 1} | yarn(mscale=1.0, mscale_all_dim=1.0),
+    ),
+    "v3-yarn-unequal": (
+        "DeepseekV3",
+        TINY | LATENT | {"n_group": 1, "topk_group": 1} | yarn(mscale=0.707, mscale_all_dim=1.0),
+    ),
     "v3-yarn-plain": ("DeepseekV3", TINY | LATENT | {"n_group": 1, "topk_group": 1} | yarn()),
 }
 
@@ -161,7 +182,13 @@ def test_multi_token_heads_lie_where_deepseek_keeps_them(tmp_path):
     save_pretrained(decoder, tmp_path, torch.float32)
     names = set(load_file(tmp_path / "model.safetensors"))
     parts = {name.removeprefix("model.layers.2.") for name in names if name.startswith("model.layers.2.")}
-    assert {"enorm.weight", "hnorm.weight", "eh_proj.weight", "shared_head.norm.weight", "shared_head.head.weight"} <= parts
+    assert {
+        "enorm.weight",
+        "hnorm.weight",
+        "eh_proj.weight",
+        "shared_head.norm.weight",
+        "shared_head.head.weight",
+    } <= parts
     assert {"embed_tokens.weight", "input_layernorm.weight", "self_attn.kv_b_proj.weight", "mlp.gate.weight"} <= parts
     again, config = load_pretrained(tmp_path)
     assert config.num_mtp_layers == 1
@@ -287,7 +314,9 @@ def test_shards_are_written_read_and_checked(folder):
     assert len(shards) > 2
     assert not list(out.glob("*.partial"))
     again, _ = load_pretrained(out)
-    assert all(torch.equal(a, b) for a, b in zip(decoder.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(decoder.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     theirs = transformers.AutoModelForCausalLM.from_pretrained(out)
     assert torch.equal(theirs.lm_head.weight, decoder.head.weight)
     shards[1].write_bytes(shards[1].read_bytes()[:-8])

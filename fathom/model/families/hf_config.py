@@ -60,7 +60,9 @@ def _refuse_options(hf: Mapping[str, Any]) -> None:
     }
     for name, accepted in wanted.items():
         if hf.get(name) not in accepted:
-            raise FathomError(f"config.json has {name} = {hf[name]!r}, which Fathom does not compute; it takes {accepted[0]!r}")
+            raise FathomError(
+                f"config.json has {name} = {hf[name]!r}, which Fathom does not compute; it takes {accepted[0]!r}"
+            )
 
 
 def _common_fields(hf: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -86,10 +88,20 @@ def _rope_from_hf(rope: Mapping[str, Any], max_positions: int) -> RopeScaling | 
     if kind == "default":
         return None
     if kind not in ("yarn", "llama3", "linear") or rope.get("truncate", True) is not True:
-        raise FathomError(f"config.json has rope scaling {dict(rope)!r}; Fathom computes default, linear, yarn and llama3")
+        raise FathomError(
+            f"config.json has rope scaling {dict(rope)!r}; Fathom computes default, linear, yarn and llama3"
+        )
     trained = rope.get("original_max_position_embeddings") or max_positions
     factor = rope.get("factor") or max_positions / trained
-    names = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_factor", "low_freq_factor", "high_freq_factor")
+    names = (
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "attention_factor",
+        "low_freq_factor",
+        "high_freq_factor",
+    )
     given = {name: float(rope[name]) for name in names if rope.get(name) is not None}
     return RopeScaling(kind=kind, factor=float(factor), original_max_position_embeddings=trained, **given)
 
@@ -106,7 +118,9 @@ def _grouped_fields(hf: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 def _latent_fields(hf: Mapping[str, Any]) -> dict[str, Any]:
     names = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-    return {"attention": "latent", "q_lora_rank": hf.get("q_lora_rank") or 0} | {name: _need(hf, name) for name in names}
+    return {"attention": "latent", "q_lora_rank": hf.get("q_lora_rank") or 0} | {
+        name: _need(hf, name) for name in names
+    }
 
 
 def _deepseek_expert_fields(hf: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -139,7 +153,9 @@ def _deepseek_expert_fields(hf: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def _qwen_expert_fields(hf: Mapping[str, Any]) -> dict[str, Any]:
     dense = sorted(hf.get("mlp_only_layers") or [])
     if dense != list(range(len(dense))):
-        raise FathomError(f"config.json has mlp_only_layers = {dense}; Fathom computes dense layers only before all others")
+        raise FathomError(
+            f"config.json has mlp_only_layers = {dense}; Fathom computes dense layers only before all others"
+        )
     return {
         "num_experts": _need(hf, "num_experts", "num_local_experts"),
         "num_experts_per_token": _need(hf, "num_experts_per_tok"),
@@ -161,12 +177,16 @@ def model_type(config: ModelConfig) -> str:
             return "deepseek_v3"
         if softmax_only and not config.normalize_expert_weights and config.num_shared_experts:
             return "deepseek_v2"
-        raise FathomError("transformers has no DeepSeek model with this router: it needs shared experts, and sigmoid scores (V3) or softmax without bias and renormalising (V2)")
+        raise FathomError(
+            "transformers has no DeepSeek model with this router: it needs shared experts, and sigmoid scores (V3) or softmax without bias and renormalising (V2)"
+        )
     if config.num_experts:
         plain = config.num_expert_groups == 1 and not config.num_shared_experts and config.routed_scaling_factor == 1.0
         if softmax_only and plain and config.qk_norm and not config.qkv_bias:
             return "qwen3_moe"
-        raise FathomError("transformers has grouped-query attention with experts only as Qwen3Moe: qk_norm, softmax router, no bias, groups or shared experts")
+        raise FathomError(
+            "transformers has grouped-query attention with experts only as Qwen3Moe: qk_norm, softmax router, no bias, groups or shared experts"
+        )
     if config.qk_norm and config.qkv_bias:
         raise FathomError("transformers has no model with both qk_norm and qkv_bias; turn one off")
     return "qwen3" if config.qk_norm else "qwen2" if config.qkv_bias else "llama"

@@ -68,14 +68,18 @@ def _refuse_unknown(directory: Path, config: ModelConfig, names: set[str]) -> No
         name for name in names - known if not name.endswith("rotary_emb.inv_freq") and not name.startswith(later)
     )
     if unknown:
-        raise FathomError(f"{directory} has {len(unknown)} tensors that its config.json does not explain, such as {unknown[0]}")
+        raise FathomError(
+            f"{directory} has {len(unknown)} tensors that its config.json does not explain, such as {unknown[0]}"
+        )
 
 
 def _check_tied(directory: Path, config: ModelConfig, checkpoint: Checkpoint) -> None:
     names = checkpoint.names()
     if not config.tie_word_embeddings:
         if "lm_head.weight" not in names:
-            raise FathomError(f"{directory} lacks the tensor lm_head.weight, and its config.json does not tie it to the embedding")
+            raise FathomError(
+                f"{directory} lacks the tensor lm_head.weight, and its config.json does not tie it to the embedding"
+            )
     elif "lm_head.weight" in names:
         _check_copy(directory, checkpoint, "lm_head.weight", "model.embed_tokens.weight")
     for copy in shared_copies(config):
@@ -86,7 +90,9 @@ def _check_tied(directory: Path, config: ModelConfig, checkpoint: Checkpoint) ->
 
 def _check_copy(directory: Path, checkpoint: Checkpoint, copy: str, original: str) -> None:
     if not torch.equal(checkpoint.read(copy), checkpoint.read(original)):
-        raise FathomError(f"{directory} stores a {copy} that differs from {original}, though the two are one weight in this model")
+        raise FathomError(
+            f"{directory} stores a {copy} that differs from {original}, though the two are one weight in this model"
+        )
 
 
 @torch.no_grad()
@@ -120,7 +126,10 @@ def save_pretrained(
     Raises FathomError where transformers has no model that computes the same.
     """
     directory = Path(directory)
-    hf = config_to_hf(decoder.config) | {"dtype": str(dtype).removeprefix("torch."), "torch_dtype": str(dtype).removeprefix("torch.")}
+    hf = config_to_hf(decoder.config) | {
+        "dtype": str(dtype).removeprefix("torch."),
+        "torch_dtype": str(dtype).removeprefix("torch."),
+    }
     directory.mkdir(parents=True, exist_ok=True)
     write_shards(directory, _tensors(decoder, dtype), max_shard_bytes)
     (directory / "config.json").write_text(json.dumps(hf | (config_extras or {}), indent=2) + "\n", encoding="utf-8")

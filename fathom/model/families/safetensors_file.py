@@ -31,7 +31,9 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
         prefix = file.read(8)
         length = int.from_bytes(prefix, "little")
         if len(prefix) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
-            raise FathomError(f"{path} is no whole safetensors file: its header claims {length} bytes, the file has {size}")
+            raise FathomError(
+                f"{path} is no whole safetensors file: its header claims {length} bytes, the file has {size}"
+            )
         text = file.read(length)
     try:
         header = json.loads(text)
@@ -51,7 +53,9 @@ def _check_tensor(path: Path, name: str, entry: Mapping[str, Any]) -> int:
         raise FathomError(f"{path}: tensor {name} has type {entry['dtype']}; Fathom reads {', '.join(_ITEM_BYTES)}")
     expected = math.prod(entry["shape"]) * _ITEM_BYTES[entry["dtype"]]
     if start < 0 or end - start != expected or any(side < 0 for side in entry["shape"]):
-        raise FathomError(f"{path}: tensor {name} of shape {entry['shape']} needs {expected} bytes, its header gives {end - start}")
+        raise FathomError(
+            f"{path}: tensor {name} of shape {entry['shape']} needs {expected} bytes, its header gives {end - start}"
+        )
     return end
 
 
@@ -94,7 +98,9 @@ def _shard_names(index: Path) -> set[str]:
     try:
         names = set(json.loads(index.read_text())["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError):
-        raise FathomError(f"{index} is no index of shards: it needs an object 'weight_map' of tensor names to files") from None
+        raise FathomError(
+            f"{index} is no index of shards: it needs an object 'weight_map' of tensor names to files"
+        ) from None
     if not all(isinstance(name, str) for name in names):
         raise FathomError(f"{index} is no index of shards: the files in 'weight_map' must be names")
     return names
@@ -102,7 +108,9 @@ def _shard_names(index: Path) -> set[str]:
 
 def _shard(directory: Path, name: str) -> Path:
     if Path(name).name != name:
-        raise FathomError(f"model.safetensors.index.json names the shard {name!r}; a shard must lie in the folder itself")
+        raise FathomError(
+            f"model.safetensors.index.json names the shard {name!r}; a shard must lie in the folder itself"
+        )
     if not (directory / name).is_file():
         raise FathomError(f"{directory} lacks the shard {name} that model.safetensors.index.json names")
     return directory / name

@@ -1,0 +1,325 @@
+// The passes between matrix products, fused, for processors: bf16 in memory, fp32 in registers.
+//
+// Plain C entry points over raw pointers, so that this file compiles in seconds and needs no headers of torch. Every
+// reduction has a fixed order for a given number of threads: the same input gives the same bits.
+// Letters as in the Python beside it: B rows, T positions, N heads, H width of a query head, P its rotary part, C width of
+// a value head, M tokens, D hidden_size, F expert width, V vocabulary.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include <omp.h>
+
+using i64 = int64_t;
+using bf16 = uint16_t;
+
+static inline float load(bf16 value) {
+    uint32_t bits = uint32_t(value) << 16;
+    float result;
+    std::memcpy(&result, &bits, 4);
+    return result;
+}
+
+static inline float load(float value) { return value; }
+
+static inline bf16 store(float value) {  // to nearest, ties to even; a NaN stays one
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : bf16(rounded);
+}
+
+// exp by splitting off the power of two, the rest by a polynomial (Cephes expf); relative error below 2e-7, and a form
+// that compilers turn into vectors, which the library's expf is not.
+static inline float fast_exp(float x) {
+    x = std::min(std::max(x, -87.0f), 88.0f);
+    float whole = std::floor(x * 1.44269504f + 0.5f);
+    float rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    float poly = 1.9875691500e-4f;
+    poly = poly * rest + 1.3981999507e-3f;
+    poly = poly * rest + 8.3334519073e-3f;
+    poly = poly * rest + 4.1665795894e-2f;
+    poly = poly * rest + 1.6666665459e-1f;
+    poly = poly * rest + 5.0000001201e-1f;
+    poly = poly * rest * rest + rest + 1.0f;
+    int32_t bits = (int32_t(whole) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, 4);
+    return poly * power;
+}
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+extern "C" {
+
+// ---- RMSNorm -----------------------------------------------------------------------------------------------------
+
+void rms_norm(const bf16* x, const float* weight, bf16* y, float* inverse_rms, i64 rows, i64 width, float epsilon) {
+#pragma omp parallel for schedule(static)
+    for (i64 row = 0; row < rows; ++row) {
+        const bf16* in = x + row * width;
+        bf16* out = y + row * width;
+        float sum = 0;
+        for (i64 i = 0; i < width; ++i) sum += load(in[i]) * load(in[i]);
+        float scale = 1.0f / std::sqrt(sum / width + epsilon);
+        inverse_rms[row] = scale;
+        for (i64 i = 0; i < width; ++i) out[i] = store(load(in[i]) * scale * weight[i]);
+    }
+}
+
+// dx = s (dy w - x s^2 mean(dy w x)), dw = sum over rows of dy x s, with s the inverse rms. dw must come zeroed.
+void rms_norm_backward(const bf16* dy, const bf16* x, const float* weight, const float* inverse_rms, bf16* dx, float* dw,
+                       i64 rows, i64 width) {
+    int threads = omp_get_max_threads();
+    std::vector<float> partial(size_t(threads) * width, 0.0f);
+#pragma omp parallel num_threads(threads)
+    {
+        float* mine = partial.data() + size_t(omp_get_thread_num()) * width;
+#pragma omp for schedule(static)
+        for (i64 row = 0; row < rows; ++row) {
+            const bf16 *slope = dy + row * width, *in = x + row * width;
+            bf16* out = dx + row * width;
+            float scale = inverse_rms[row], dot = 0;
+            for (i64 i = 0; i < width; ++i) dot += load(slope[i]) * weight[i] * load(in[i]);
+            float pull = dot * scale * scale / width;
+            for (i64 i = 0; i < width; ++i) {
+                float value = load(in[i]), gradient = load(slope[i]);
+                mine[i] += gradient * value * scale;
+                out[i] = store(scale * (gradient * weight[i] - value * pull));
+            }
+        }
+    }
+    for (int thread = 0; thread < threads; ++thread)
+        for (i64 i = 0; i < width; ++i) dw[i] += partial[size_t(thread) * width + i];
+}
+
+// ---- SwiGLU ------------------------------------------------------------------------------------------------------
+
+// h = silu(gate) * up * scale of the row; row_scale may be null (1).
+void swiglu(const bf16* gate, const bf16* up, const float* row_scale, bf16* h, i64 rows, i64 width) {
+#pragma omp parallel for schedule(static)
+    for (i64 row = 0; row < rows; ++row) {
+        float scale = row_scale ? row_scale[row] : 1.0f;
+        const bf16 *g = gate + row * width, *u = up + row * width;
+        bf16* out = h + row * width;
+        for (i64 i = 0; i < width; ++i) out[i] = store(load(g[i]) * sigmoid(load(g[i])) * load(u[i]) * scale);
+    }
+}
+
+// Gradients of the above; d_scale [rows] where row_scale is given. d_gate and d_up may be gate and up themselves.
+void swiglu_backward(const bf16* dh, const bf16* gate, const bf16* up, const float* row_scale, bf16* d_gate, bf16* d_up,
+                     float* d_scale, i64 rows, i64 width) {
+#pragma omp parallel for schedule(static)
+    for (i64 row = 0; row < rows; ++row) {
+        float scale = row_scale ? row_scale[row] : 1.0f, dot = 0;
+        i64 start = row * width;
+        for (i64 i = start; i < start + width; ++i) {
+            float g = load(gate[i]), u = load(up[i]), slope = load(dh[i]), s = sigmoid(g);
+            dot += slope * g * s * u;
+            d_gate[i] = store(slope * scale * u * s * (1.0f + g * (1.0f - s)));
+            d_up[i] = store(slope * scale * g * s);
+        }
+        if (d_scale) d_scale[row] = dot;
+    }
+}
+
+// ---- experts -----------------------------------------------------------------------------------------------------
+
+// y[m] = sum over a of rows[place[m, a]], added to base[m] where base is given.
+void gather_sum(const bf16* rows, const i64* place, const bf16* base, bf16* y, i64 tokens, i64 per_token, i64 width) {
+#pragma omp parallel
+    {
+        std::vector<float> total(width);
+#pragma omp for schedule(static)
+        for (i64 m = 0; m < tokens; ++m) {
+            for (i64 i = 0; i < width; ++i) total[i] = base ? load(base[m * width + i]) : 0.0f;
+            for (i64 a = 0; a < per_token; ++a) {
+                const bf16* row = rows + place[m * per_token + a] * width;
+                for (i64 i = 0; i < width; ++i) total[i] += load(row[i]);
+            }
+            for (i64 i = 0; i < width; ++i) y[m * width + i] = store(total[i]);
+        }
+    }
+}
+
+// ---- attention ---------------------------------------------------------------------------------------------------
+
+// Heads of one source, [B, T, heads, *] with the given strides, into [B, N, T, width] at an offset: `kept` values copied,
+// then `rotary` values turned by their position's angle. Head n reads source head n / group.
+void pack_heads(const bf16* source, i64 stride_b, i64 stride_t, i64 stride_n, i64 group, i64 kept, i64 rotary,
+                const float* cosine, const float* sine, i64 angle_stride_b, bf16* packed, i64 B, i64 T, i64 N, i64 width,
+                i64 offset) {
+    i64 half = rotary / 2;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (i64 b = 0; b < B; ++b)
+        for (i64 t = 0; t < T; ++t) {
+            const float *c = cosine + b * angle_stride_b + t * half, *s = sine + b * angle_stride_b + t * half;
+            for (i64 n = 0; n < N; ++n) {
+                const bf16* in = source + b * stride_b + t * stride_t + n / group * stride_n;
+                bf16* out = packed + ((b * N + n) * T + t) * width + offset;
+                std::memcpy(out, in, kept * sizeof(bf16));
+                for (i64 i = 0; i < half; ++i) {
+                    float x = load(in[kept + i]), y = load(in[kept + half + i]);
+                    out[kept + i] = store(x * c[i] - y * s[i]);
+                    out[kept + half + i] = store(y * c[i] + x * s[i]);
+                }
+            }
+        }
+}
+
+}  // extern "C"
+
+// The way back: gradients of packed heads to the source's layout, turned back, summed over the heads that read one source
+// head. The source gradient has heads / group heads of kept + rotary values with the given strides.
+template <typename Packed>
+static void unpack(const Packed* packed, i64 width, i64 offset, bf16* gradient, i64 stride_b, i64 stride_t, i64 stride_n,
+                   i64 group, i64 kept, i64 rotary, const float* cosine, const float* sine, i64 angle_stride_b, i64 B, i64 T,
+                   i64 N) {
+    i64 half = rotary / 2;
+#pragma omp parallel
+    {
+        std::vector<float> total(kept + rotary);
+#pragma omp for collapse(2) schedule(static)
+        for (i64 b = 0; b < B; ++b)
+            for (i64 t = 0; t < T; ++t) {
+                const float *c = cosine + b * angle_stride_b + t * half, *s = sine + b * angle_stride_b + t * half;
+                for (i64 first = 0; first < N; first += group) {
+                    std::fill(total.begin(), total.end(), 0.0f);
+                    for (i64 n = first; n < first + group; ++n) {
+                        const Packed* in = packed + ((b * N + n) * T + t) * width + offset;
+                        for (i64 i = 0; i < kept + rotary; ++i) total[i] += load(in[i]);
+                    }
+                    bf16* out = gradient + b * stride_b + t * stride_t + first / group * stride_n;
+                    for (i64 i = 0; i < kept; ++i) out[i] = store(total[i]);
+                    for (i64 i = 0; i < half; ++i) {
+                        float x = total[kept + i], y = total[kept + half + i];
+                        out[kept + i] = store(x * c[i] + y * s[i]);
+                        out[kept + half + i] = store(y * c[i] - x * s[i]);
+                    }
+                }
+            }
+    }
+}
+
+extern "C" {
+
+void unpack_heads_bf16(const bf16* packed, i64 width, i64 offset, bf16* gradient, i64 stride_b, i64 stride_t, i64 stride_n,
+                       i64 group, i64 kept, i64 rotary, const float* cosine, const float* sine, i64 angle_stride_b, i64 B,
+                       i64 T, i64 N) {
+    unpack(packed, width, offset, gradient, stride_b, stride_t, stride_n, group, kept, rotary, cosine, sine,
+           angle_stride_b, B, T, N);
+}
+
+void unpack_heads_fp32(const float* packed, i64 width, i64 offset, bf16* gradient, i64 stride_b, i64 stride_t, i64 stride_n,
+                       i64 group, i64 kept, i64 rotary, const float* cosine, const float* sine, i64 angle_stride_b, i64 B,
+                       i64 T, i64 N) {
+    unpack(packed, width, offset, gradient, stride_b, stride_t, stride_n, group, kept, rotary, cosine, sine,
+           angle_stride_b, B, T, N);
+}
+
+// Scores [N, queries, keys] into probabilities in place, causal: query i sees keys 0 .. first + i. log_sum: [N, *] with the
+// given stride between heads.
+void causal_softmax(bf16* scores, float* log_sum, i64 log_stride, i64 N, i64 queries, i64 keys, i64 first, float scale) {
+#pragma omp parallel
+    {
+        std::vector<float> row(keys);
+#pragma omp for collapse(2) schedule(static)
+        for (i64 n = 0; n < N; ++n)
+            for (i64 q = 0; q < queries; ++q) {
+                bf16* s = scores + (n * queries + q) * keys;
+                i64 seen = std::min(first + q + 1, keys);
+                float largest = -INFINITY, sum = 0;
+                for (i64 k = 0; k < seen; ++k) {
+                    row[k] = load(s[k]) * scale;
+                    largest = std::max(largest, row[k]);
+                }
+                for (i64 k = 0; k < seen; ++k) {
+                    row[k] = fast_exp(row[k] - largest);
+                    sum += row[k];
+                }
+                float inverse = 1.0f / sum;
+                for (i64 k = 0; k < seen; ++k) s[k] = store(row[k] * inverse);
+                std::memset(s + seen, 0, (keys - seen) * sizeof(bf16));
+                log_sum[n * log_stride + q] = largest + std::log(sum);
+            }
+    }
+}
+
+// Scores, made again, into probabilities, and gradients of probabilities into those of scores, both in place:
+// p = exp(s scale - log_sum), ds = p (dp - delta) scale.
+void causal_softmax_backward(bf16* scores, bf16* slopes, const float* log_sum, const float* delta, i64 stride, i64 N,
+                             i64 queries, i64 keys, i64 first, float scale) {
+#pragma omp parallel for collapse(2) schedule(static)
+    for (i64 n = 0; n < N; ++n)
+        for (i64 q = 0; q < queries; ++q) {
+            bf16 *s = scores + (n * queries + q) * keys, *d = slopes + (n * queries + q) * keys;
+            i64 seen = std::min(first + q + 1, keys);
+            float log = log_sum[n * stride + q], mean = delta[n * stride + q];
+            for (i64 k = 0; k < seen; ++k) {
+                float p = fast_exp(load(s[k]) * scale - log);
+                d[k] = store(p * (load(d[k]) - mean) * scale);
+                s[k] = store(p);
+            }
+            std::memset(s + seen, 0, (keys - seen) * sizeof(bf16));
+            std::memset(d + seen, 0, (keys - seen) * sizeof(bf16));
+        }
+}
+
+// dO [B, T, N, C] into packed [B, N, T, C], and delta [B, N, T] = sum over C of dO * O, with O packed as well.
+void pack_slopes(const bf16* slopes, const bf16* out, bf16* packed, float* delta, i64 B, i64 T, i64 N, i64 C) {
+#pragma omp parallel for collapse(2) schedule(static)
+    for (i64 b = 0; b < B; ++b)
+        for (i64 t = 0; t < T; ++t)
+            for (i64 n = 0; n < N; ++n) {
+                const bf16 *d = slopes + ((b * T + t) * N + n) * C, *o = out + ((b * T + t) * N + n) * C;
+                i64 place = (b * N + n) * T + t;
+                float dot = 0;
+                for (i64 i = 0; i < C; ++i) dot += load(d[i]) * load(o[i]);
+                delta[place] = dot;
+                std::memcpy(packed + place * C, d, C * sizeof(bf16));
+            }
+}
+
+// Values of a block, [N, queries, C], into the output [T, N, C].
+void place_values(const bf16* block, bf16* out, i64 N, i64 queries, i64 C) {
+#pragma omp parallel for schedule(static)
+    for (i64 q = 0; q < queries; ++q)
+        for (i64 n = 0; n < N; ++n) std::memcpy(out + (q * N + n) * C, block + (n * queries + q) * C, C * sizeof(bf16));
+}
+
+// total[n, k, :] += part[n, k, :] for the first `keys` of `stride` rows a head.
+void accumulate(float* total, i64 stride, const bf16* part, i64 N, i64 keys, i64 width) {
+#pragma omp parallel for schedule(static)
+    for (i64 n = 0; n < N; ++n)
+        for (i64 i = 0; i < keys * width; ++i) total[n * stride * width + i] += load(part[n * keys * width + i]);
+}
+
+// ---- cross-entropy -----------------------------------------------------------------------------------------------
+
+// Per row of logits [rows, V]: loss = log sum exp - logit of the target; with `slopes`, logits become softmax - one-hot.
+void cross_entropy(bf16* logits, const i64* targets, float* losses, i64 rows, i64 V, i64 slopes) {
+#pragma omp parallel
+    {
+        std::vector<float> row(V);
+#pragma omp for schedule(static)
+        for (i64 r = 0; r < rows; ++r) {
+            bf16* in = logits + r * V;
+            float largest = -INFINITY, sum = 0;
+            for (i64 v = 0; v < V; ++v) largest = std::max(largest, load(in[v]));
+            for (i64 v = 0; v < V; ++v) {
+                row[v] = fast_exp(load(in[v]) - largest);
+                sum += row[v];
+            }
+            losses[r] = largest + std::log(sum) - load(in[targets[r]]);
+            if (!slopes) continue;
+            float inverse = 1.0f / sum;
+            row[targets[r]] -= sum;
+            for (i64 v = 0; v < V; ++v) in[v] = store(row[v] * inverse);
+        }
+    }
+}
+
+}  // extern "C"
