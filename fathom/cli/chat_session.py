@@ -146,7 +146,8 @@ class Conversation:
         if len(prompt) >= window:
             advice = "start anew with /clear, or ask something shorter" if self.history else "ask something shorter"
             raise FathomError(
-                f"the conversation has {len(prompt)} tokens and this model's context window holds {window}, answer included: {advice}"
+                f"the conversation has {len(prompt)} tokens and this model's context window holds {window}, "
+                f"answer included: {advice}"
             )
 
     def _pieces(self, stream: Stream, turn: Turn, stop: Sequence[str], prompt: list[int]) -> Iterator[tuple[Part, str]]:

@@ -127,10 +127,12 @@ def stats(turns: Sequence[Turn]) -> str:
     last = turns[-1]
     speed = "" if last.tokens_per_second is None else f", {last.tokens_per_second:.1f} tokens/s"
     lines = [
-        f"last answer: {last.prompt_tokens} tokens read ({last.reused_tokens} of them remembered) in {last.prefill_seconds:.2f} s, "
+        f"last answer: {last.prompt_tokens} tokens read ({last.reused_tokens} of them remembered) in "
+        f"{last.prefill_seconds:.2f} s, "
         f"{last.new_tokens} written in {last.decode_seconds:.2f} s{speed}",
         f"last answer: {_joules([last])}, {_usd([last])}",
-        f"session: {len(turns)} answers, {sum(t.new_tokens for t in turns)} tokens, {sum(t.seconds for t in turns):.1f} s, {_joules(turns)}, {_usd(turns)}",
+        f"session: {len(turns)} answers, {sum(t.new_tokens for t in turns)} tokens, "
+        f"{sum(t.seconds for t in turns):.1f} s, {_joules(turns)}, {_usd(turns)}",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""`fathom export MODEL --to DIR`: weights, tokenizer, chat template and generation settings as `transformers` loads them."""
+"""`fathom export MODEL --to DIR`: weights, tokenizer, template and settings as `transformers` loads them."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ def command(model: str, directory: Path, dtype: str, force: bool, runs: str | No
     if as_json:
         click.echo(json.dumps(written, ensure_ascii=False))
     else:
-        click.echo(
-            f"{written['architecture']} written to {directory}: {written['bytes'] / 1e6:,.1f} MB in {len(written['files'])} files"
-        )
+        size = f"{written['bytes'] / 1e6:,.1f} MB in {len(written['files'])} files"
+        click.echo(f"{written['architecture']} written to {directory}: {size}")
 
 
 def check_target(directory: Path, *, force: bool) -> None:
@@ -58,7 +57,8 @@ def check_target(directory: Path, *, force: bool) -> None:
 def export(model: OpenedModel, directory: Path, *, dtype: str = "fp32", force: bool = False) -> dict[str, Any]:
     """Write the model; the folder appears whole or not at all, and its other files stay.
 
-    Raises `FathomError` where `transformers` has no model that computes the same, or the folder is not empty without `force`.
+    Raises `FathomError` where `transformers` has no model that computes the same, or the folder is not empty without
+    `force`.
     """
     import torch
 

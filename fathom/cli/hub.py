@@ -19,8 +19,9 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 def fetch(name: str) -> tuple[Path, str]:
     """Fetch `ORG/NAME` or `ORG/NAME@REVISION` into the hub's own cache; returns the folder and the commit fetched.
 
-    `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to `huggingface_hub`. Raises `FathomError`
-    for a name that is none, a repository that is missing, gated or without safetensors, or a hub out of reach.
+    `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to `huggingface_hub`. Raises
+    `FathomError` for a name that is none, a repository that is missing, gated or without safetensors, or a hub out of
+    reach.
     """
     if not _NAME.fullmatch(name):
         raise FathomError(

@@ -36,7 +36,8 @@ def command(spec: str, name: str | None, runs: str | None, as_json: bool) -> Non
         click.echo(json.dumps(imported, ensure_ascii=False))
     else:
         click.echo(
-            f"{spec} is now the run {run_dir.name}: {imported['parameters']:,} parameters; talk to it with: fathom chat {run_dir.name}"
+            f"{spec} is now the run {run_dir.name}: {imported['parameters']:,} parameters; talk to it with: "
+            f"fathom chat {run_dir.name}"
         )
 
 
@@ -49,7 +50,8 @@ def check_free(run_dir: Path) -> None:
     """Raises `FathomError` for a name that is none, or one already taken in the workspace."""
     if not _NAME.fullmatch(run_dir.name):
         raise FathomError(
-            f"'{run_dir.name}' cannot name a run: letters, digits, '.', '_' and '-' can, beginning with a letter or digit"
+            f"'{run_dir.name}' cannot name a run: letters, digits, '.', '_' and '-' can, beginning with a "
+            f"letter or digit"
         )
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise FathomError(f"{run_dir} already exists; give the import another name with --name")

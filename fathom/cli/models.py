@@ -47,7 +47,8 @@ class OpenedModel:
 def open_model(spec: str, *, runs: str | Path | None = None) -> OpenedModel:
     """Open the model that `spec` names. `runs` is the workspace in which a bare name is looked up.
 
-    Raises `FathomError` where nothing of that name is found or what is found cannot be used, `MissingExtra` without torch.
+    Raises `FathomError` where nothing of that name is found or what is found cannot be used, `MissingExtra` without
+    torch.
     """
     _need_torch()
     if spec == "smollm2":
@@ -146,7 +147,8 @@ def _from_run(path: Path) -> OpenedModel:
 def _check_vocabulary(tokenizer: Tokenizer, config: ModelConfig, where: str) -> None:
     if tokenizer.vocab_size > config.vocab_size:
         raise FathomError(
-            f"{where}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}; they do not belong together"
+            f"{where}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}; "
+            f"they do not belong together"
         )
 
 

@@ -1,7 +1,7 @@
 """The tokenizer that a GGUF file carries in its metadata, rebuilt with `tokenizers`.
 
-Only byte-level BPE ("gpt2" in ggml's words) is rebuilt. The file stores vocabulary and merges but only the *name* of the
-splitting rule that runs before them; the rules below are those of the original tokenizers that each name stands for
+Only byte-level BPE ("gpt2" in ggml's words) is rebuilt. The file stores vocabulary and merges but only the *name* of
+the splitting rule that runs before them; the rules below are those of the original tokenizers that each name stands for
 (`tokenizer.json` of SmolLM2, Llama 3, Qwen2.5), as llama.cpp's `src/llama-vocab.cpp` lists them.
 """
 
@@ -27,7 +27,8 @@ _COMPOSED = {"qwen2", "deepseek-r1-qwen"}  # Unicode form NFC before splitting
 
 # Names that mean "the answer ends here" wherever they are control tokens (llama.cpp's end-of-generation set).
 _END_NAMES = {
-    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<｜end▁of▁sentence｜>", "</s>",
+    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "</s>",
+    "<｜end▁of▁sentence｜>",
 }  # fmt: skip
 
 
@@ -63,7 +64,8 @@ def _rule(metadata: Mapping[str, Any], where: str) -> str:
     known = sorted(_GPT2 | _SINGLE_DIGITS | set(_REGEX))
     if name not in known:
         raise FathomError(
-            f"{where} splits text by the rule {name!r} (tokenizer.ggml.pre), which is not known; known are {', '.join(known)}"
+            f"{where} splits text by the rule {name!r} (tokenizer.ggml.pre), which is not known; known are "
+            f"{', '.join(known)}"
         )
     return str(name)
 

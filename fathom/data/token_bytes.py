@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from fathom.data.tokenizer import Tokenizer
 
@@ -22,7 +22,7 @@ def token_bytes(tokenizer: Tokenizer) -> Callable[[int], bytes]:
     added = {token["id"]: token["content"] for token in description["added_tokens"]}
     byte_level = '"ByteLevel"' in json.dumps(description.get("decoder"))
 
-    @lru_cache(maxsize=None)
+    @cache
     def of(token: int) -> bytes:
         if token in added:
             return str(added[token]).encode()

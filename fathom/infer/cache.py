@@ -1,10 +1,11 @@
 """What attention keeps of the tokens already read, so that each new token costs one step and not a whole pass.
 
-Letters: B batch rows, T new positions, S all positions so far, x and y whatever one layer keeps of a token: key and value
-heads with grouped attention, the normed latent and the rotary key with latent attention (arXiv:2405.04434, section 2.1.2).
+Letters: B batch rows, T new positions, S all positions so far, x and y whatever one layer keeps of a token: key and
+value heads with grouped attention, the normed latent and the rotary key with latent attention (arXiv:2405.04434,
+section 2.1.2).
 
-Rows of different lengths are padded on the left: every row then writes at the same place, and its last token is the last
-column. Padding is never seen by a real token and real tokens count their positions from zero.
+Rows of different lengths are padded on the left: every row then writes at the same place, and its last token is the
+last column. Padding is never seen by a real token and real tokens count their positions from zero.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Cache:
         return first[:, :end], second[:, :end]
 
     def positions(self, num_new: int) -> Tensor:
-        """Position of each of the next `num_new` tokens in its own row, positions_BT (1, T without padding); 0 on padding."""
+        """Position of each of the next `num_new` tokens in its own row, positions_BT (1, T without padding); 0 on
+        padding.
+        """
         columns_1T = torch.arange(self.length, self.length + num_new, device=self.device)[None]
         if self.padding_B is None:
             return columns_1T

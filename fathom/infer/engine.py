@@ -107,7 +107,8 @@ class Engine:
     ) -> list[Answer]:
         """Answer all prompts at once, in their order; each answer is the one it would be alone.
 
-        Raises `FathomError` for an empty prompt, an id outside the vocabulary, or a prompt that fills the context window.
+        Raises `FathomError` for an empty prompt, an id outside the vocabulary, or a prompt that fills the context
+        window.
         """
         if not prompts:
             return []
@@ -125,7 +126,9 @@ class Engine:
         stop_ids: frozenset[int] | set[int] = frozenset(),
         memory: Memory | None = None,
     ) -> Stream:
-        """Answer one prompt, token by token; `memory` is read and kept up to date. Raises as `generate` does, at once."""
+        """Answer one prompt, token by token; `memory` is read and kept up to date. Raises as `generate` does, at
+        once.
+        """
         batch = _Batch(self, [prompt], [sampling], max_new_tokens, stop_ids, Timing(), memory)
 
         def tokens() -> Iterator[int]:
@@ -174,11 +177,14 @@ class _Batch:
                 raise FathomError(f"the prompt has a token id outside the vocabulary of {config.vocab_size}")
             if len(prompt) >= config.max_position_embeddings:
                 raise FathomError(
-                    f"the prompt has {len(prompt)} tokens, but the model's context window holds {config.max_position_embeddings}, the answer included; shorten it"
+                    f"the prompt has {len(prompt)} tokens, but the model's context window holds "
+                    f"{config.max_position_embeddings}, the answer included; shorten it"
                 )
 
     def steps(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (tokens, stopped) of the running rows after every step. Torch's inference mode is on only while it computes."""
+        """Yield (tokens, stopped) of the running rows after every step. Torch's inference mode is on only while it
+        computes.
+        """
         start = time.perf_counter()
         cache, logits_BV = self._prefill()
         sampler = Sampler(self.sampling, self.prompts, self.engine.config.vocab_size)

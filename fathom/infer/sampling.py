@@ -3,8 +3,9 @@
 Letters: B batch rows, V vocabulary, K candidates looked at. The filters are applied in the order of `transformers`'
 logits processors, so the same settings mean the same distribution there and here.
 
-A row's draws depend on its own seed and distribution alone, never on the rows beside it: each row has its generator, uses
-one uniform number a token, and walks its own candidates from the likeliest down until their sum passes that number.
+A row's draws depend on its own seed and distribution alone, never on the rows beside it: each row has its generator,
+uses one uniform number a token, and walks its own candidates from the likeliest down until their sum passes that
+number.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ class Sampler:
         return chosen_B
 
     def _walk(self, sorted_BK: Tensor, uniform_B1: Tensor, rows: slice, *, whole: bool) -> tuple[Tensor, Tensor]:
-        """Draw from each row's likeliest K tokens: index_B into them, and certain_B, True where no token beyond K matters."""
+        """Draw from each row's likeliest K tokens: index_B into them, and certain_B, True where no token beyond K
+        matters.
+        """
         kept_BK, exact_B = self._filtered(sorted_BK, rows)
         sums_BK = kept_BK.cumsum(-1)
         ended_B = exact_B & (kept_BK[:, -1] == 0)

@@ -13,7 +13,9 @@ from fathom.errors import FathomError
 
 
 class TextStream:
-    """Turns token ids into text piece by piece; the pieces joined are the answer, cut just before the first stop string."""
+    """Turns token ids into text piece by piece; the pieces joined are the answer, cut just before the first stop
+    string.
+    """
 
     def __init__(self, bytes_of: Callable[[int], bytes], stop: Sequence[str] = ()) -> None:
         """`bytes_of` gives the bytes that a token stands for. Raises `FathomError` for an empty stop string."""
@@ -26,7 +28,9 @@ class TextStream:
         self._held = ""
 
     def push(self, token: int) -> str:
-        """Add one token; returns the text that is certain by now, possibly none. After a stop string nothing comes any more."""
+        """Add one token; returns the text that is certain by now, possibly none. After a stop string nothing comes
+        any more.
+        """
         return self._add(self._decoder.decode(self.bytes_of(token)), ended=False)
 
     def end(self) -> str:

@@ -1,35 +1,41 @@
-"""Weights as inference wants them: matrices once in the compute dtype, not cast anew for every token."""
+"""Weights as inference wants them: matrices held once in the compute dtype, activations between them in fp32.
+
+On a CPU one token's step is bound by reading the weights, so they are kept as small as they are exact: in 4 or 8 bits
+where the model's values came from such a format (`fathom.infer.packed`), else in bf16. Keeping the residual stream in
+fp32 costs nothing beside that and loses less than bf16 throughout.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from fathom.infer.packed import Packed, pack
 from fathom.model.decoder import Decoder
-from fathom.model.experts import Router
+from fathom.model.experts import Experts
+from fathom.model.ops import Linear, swiglu
+
+# Above this many tokens at once a product is bound by arithmetic, and the plain matrix is faster (2 cores, AVX-512).
+MOST_PACKED_ROWS = 8
 
 
 def for_inference(decoder: Decoder, dtype: torch.dtype) -> Decoder:
-    """A decoder that computes in `dtype` with its matrices held in it; `decoder` itself where it already does.
+    """A decoder whose matrices are held in `dtype`; `decoder` itself where that is the dtype it computes in.
 
-    Norms and routers stay in fp32, in which they compute. Multi-token heads, which generation does not use, are left out
-    of a copy.
+    Otherwise `decoder` stays as it is and a copy is made. Norms, routers and the projection that latent attention
+    absorbs stay in fp32, in which they compute. Multi-token heads, which generation does not use, are left out of a
+    copy.
     """
     if decoder.compute_dtype == dtype and decoder.embedding.weight.dtype == dtype:
         return decoder
-    config = replace(decoder.config, num_mtp_layers=0)
     with torch.device("meta"):
-        copy = Decoder(config)
-    kept_fp32 = {name for name, module in decoder.named_modules() if isinstance(module, Router)}
-    weights = {}
-    for name, tensor in decoder.state_dict().items():
-        if not name.startswith("mtp."):
-            cast = tensor.ndim > 1 and name.rpartition(".")[0] not in kept_fp32
-            weights[name] = tensor.to(dtype) if cast else tensor
+        copy = InferenceDecoder(replace(decoder.config, num_mtp_layers=0))
+    weights = {name: tensor.detach() for name, tensor in decoder.state_dict().items() if not name.startswith("mtp.")}
     copy.load_state_dict(weights, strict=True, assign=True)
-    copy.to(next(iter(weights.values())).device)
-    copy.compute_dtype = dtype
+    copy.hold(dtype)
     return copy.eval()
 
 
@@ -39,3 +45,69 @@ def choose_dtype(name: str) -> torch.dtype:
         native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if native else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+class InferenceDecoder(Decoder):
+    """The same decoder with other leaves: held projections and experts."""
+
+    def hold(self, dtype: torch.dtype) -> None:
+        """Replace the projections and experts by ones that hold their weights in `dtype`."""
+        self.held_head = Held(self.output_weight(), None, dtype)
+        self.head = None
+        self.embedding.weight = _frozen(self.embedding.weight.to(dtype))
+        for parent in list(self.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, Linear) and name != "kv_b_proj":
+                    setattr(parent, name, Held(child.weight, child.bias, dtype))
+                elif isinstance(child, Experts):
+                    setattr(parent, name, HeldExperts(child, dtype))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D], in their dtype."""
+        return self.held_head(hidden)
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)
+
+
+class Held(nn.Module):
+    """A projection with its weight in `dtype`, and in its exact few bits too where it has them."""
+
+    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.packed: Packed | None = pack(weight_OI.detach()) if dtype == torch.bfloat16 else None
+        self.weight = _frozen(weight_OI.detach().to(dtype))
+        self.bias = None if bias_O is None else _frozen(bias_O.detach().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Product in the weight's dtype, returned in x's."""
+        narrow = x.to(self.weight.dtype)
+        if self.packed is not None and x.numel() <= MOST_PACKED_ROWS * x.shape[-1]:
+            out = self.packed(narrow.flatten(0, -2)).view(*x.shape[:-1], -1).to(x.dtype)
+        else:
+            out = F.linear(narrow, self.weight).to(x.dtype)
+        return out if self.bias is None else out + self.bias.to(x.dtype)
+
+
+class HeldExperts(nn.Module):
+    """Routed experts with their weights in `dtype`; only experts that some token chose are read."""
+
+    def __init__(self, experts: Experts, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.gate_up_EGD = _frozen(
+            torch.cat((experts.gate_EFD.detach().to(dtype), experts.up_EFD.detach().to(dtype)), dim=1)
+        )
+        self.down_EDF = _frozen(experts.down_EDF.detach().to(dtype))
+
+    def forward(self, x_MD: Tensor, experts_MA: Tensor, weights_MA: Tensor) -> Tensor:
+        per_token = experts_MA.shape[1]
+        chosen, order = experts_MA.flatten().sort(stable=True)
+        experts, counts = chosen.unique_consecutive(return_counts=True)
+        rows = x_MD.to(self.down_EDF.dtype)[order // per_token].split(counts.tolist())
+        out = []
+        for expert, rows_RD in zip(experts.tolist(), rows, strict=True):
+            gate, up = F.linear(rows_RD, self.gate_up_EGD[expert]).chunk(2, dim=-1)
+            out.append(F.linear(swiglu(gate, up), self.down_EDF[expert]))
+        y = torch.cat(out).to(x_MD.dtype) * weights_MA.flatten()[order].unsqueeze(-1).to(x_MD.dtype)
+        return torch.empty_like(y).index_copy(0, order, y).unflatten(0, (-1, per_token)).sum(1)

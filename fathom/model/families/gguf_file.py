@@ -22,17 +22,18 @@ _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _MAX_LAYERS = 4096  # of a believable file; the deepest published decoders have about 130
 _TOP = {"token_embd": "embedding", "output_norm": "norm", "output": "head"}
 _LAYER = {
-    "attn_norm": "attention_norm", "attn_q": "attention.q_proj", "attn_k": "attention.k_proj", "attn_v": "attention.v_proj",
-    "attn_output": "attention.o_proj", "attn_q_norm": "attention.q_norm", "attn_k_norm": "attention.k_norm",
-    "ffn_norm": "feed_forward_norm", "ffn_gate": "feed_forward.gate_proj", "ffn_up": "feed_forward.up_proj", "ffn_down": "feed_forward.down_proj",
+    "attn_norm": "attention_norm", "attn_q": "attention.q_proj", "attn_k": "attention.k_proj",
+    "attn_v": "attention.v_proj", "attn_output": "attention.o_proj", "attn_q_norm": "attention.q_norm",
+    "attn_k_norm": "attention.k_norm", "ffn_norm": "feed_forward_norm", "ffn_gate": "feed_forward.gate_proj",
+    "ffn_up": "feed_forward.up_proj", "ffn_down": "feed_forward.down_proj",
 }  # fmt: skip
 
 
 def load_gguf(path: Path | str) -> tuple[Decoder, GgufHeader]:
     """Read a GGUF file into a decoder with fp32 weights; the header comes along for its tokenizer.
 
-    Raises `FathomError` with one sentence for a file that is damaged, hostile, incomplete or of an unknown architecture,
-    before memory is taken for any weight.
+    Raises `FathomError` with one sentence for a file that is damaged, hostile, incomplete or of an unknown
+    architecture, before memory is taken for any weight.
     """
     header = read_header(path)
     config = config_from_gguf(header)
@@ -44,7 +45,9 @@ def load_gguf(path: Path | str) -> tuple[Decoder, GgufHeader]:
 
 
 def config_from_gguf(header: GgufHeader) -> ModelConfig:
-    """The shape of the model in the file. Raises `FathomError` for another architecture, or a key missing or out of range."""
+    """The shape of the model in the file. Raises `FathomError` for another architecture, or a key missing or out of
+    range.
+    """
     name = header.metadata.get("general.architecture")
     if name not in _ARCHITECTURES:
         raise FathomError(
@@ -76,7 +79,9 @@ def config_from_gguf(header: GgufHeader) -> ModelConfig:
 
 
 def _weights(header: GgufHeader, config: ModelConfig) -> dict[str, Tensor]:
-    """Every weight of the model in fp32 under its name in `Decoder`; all shapes are checked before the first is unpacked."""
+    """Every weight of the model in fp32 under its name in `Decoder`; all shapes are checked before the first is
+    unpacked.
+    """
     wanted = _wanted(config)
     for name, (_, shape) in wanted.items():
         record = _record(header, name)
@@ -101,7 +106,8 @@ def _wanted(config: ModelConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     shapes: dict[str, tuple[int, ...]] = {
         "attn_norm": (hidden,), "ffn_norm": (hidden,), "attn_q": (queries, hidden), "attn_k": (keys, hidden),
-        "attn_v": (keys, hidden), "attn_output": (hidden, queries), "ffn_gate": (ffn, hidden), "ffn_up": (ffn, hidden), "ffn_down": (hidden, ffn),
+        "attn_v": (keys, hidden), "attn_output": (hidden, queries), "ffn_gate": (ffn, hidden), "ffn_up": (ffn, hidden),
+        "ffn_down": (hidden, ffn),
     }  # fmt: skip
     if config.qk_norm:
         shapes |= {"attn_q_norm": (config.head_dim,), "attn_k_norm": (config.head_dim,)}
@@ -194,7 +200,9 @@ def _rope_scaling(header: GgufHeader, keys: _Keys) -> RopeScaling | None:
 
 
 def _llama3_scaling(header: GgufHeader, factors: np.ndarray, keys: _Keys) -> RopeScaling:
-    """The published Llama 3 scaling (8,192 positions stretched) whose factors are those of the file; refused if none is."""
+    """The published Llama 3 scaling (8,192 positions stretched) whose factors are those of the file; refused if
+    none is.
+    """
     scaling = RopeScaling(
         kind="llama3",
         factor=float(factors.max()),
@@ -208,6 +216,7 @@ def _llama3_scaling(header: GgufHeader, factors: np.ndarray, keys: _Keys) -> Rop
     expected = 1.0 / ((1.0 - smooth) / scaling.factor + smooth)
     if not np.allclose(factors, expected, rtol=1e-3):
         raise FathomError(
-            f"{header.path} stretches its rotary positions (rope_freqs.weight) in a way that is not Llama 3's; it cannot be read"
+            f"{header.path} stretches its rotary positions (rope_freqs.weight) in a way that is not Llama "
+            f"3's; it cannot be read"
         )
     return scaling

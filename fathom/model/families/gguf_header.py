@@ -1,8 +1,9 @@
 """The header of a GGUF file: metadata and the table of tensors, every length checked before it is believed.
 
-Layout (ggml's `docs/gguf.md`): magic, version, tensor count, key count, the key-value pairs, one record a tensor, padding, data.
-All numbers are little-endian. The `gguf` package has a reader too; it trusts the lengths that it reads and makes an array
-for each string (2.4 s for a vocabulary of 49,152 against 0.1 s here), so it is used only for the quantised formats.
+Layout (ggml's `docs/gguf.md`): magic, version, tensor count, key count, the key-value pairs, one record a tensor,
+padding, data. All numbers are little-endian. The `gguf` package has a reader too; it trusts the lengths that it reads
+and makes an array for each string (2.4 s for a vocabulary of 49,152 against 0.1 s here), so it is used only for the
+quantised formats.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says about itself, with all its tensors known to lie inside the file and apart from each other."""
+    """What a GGUF file says about itself, with all its tensors known to lie inside the file and apart from each
+    other.
+    """
 
     path: Path
     metadata: dict[str, Any]
@@ -47,7 +50,8 @@ class GgufHeader:
 def read_header(path: Path | str) -> GgufHeader:
     """Read and check the header of a GGUF file of version 2 or 3; no tensor is read.
 
-    Raises `FathomError` with one sentence for a file that is missing, truncated, of another kind, or lies about a length.
+    Raises `FathomError` with one sentence for a file that is missing, truncated, of another kind, or lies about a
+    length.
     """
     path = Path(path)
     try:
@@ -181,7 +185,8 @@ class _Reader:
             end = offset + record.num_bytes
             if end > self.size:
                 raise self.fail(
-                    f"tensor '{_short(record.name)}' ends at byte {end}, but the file has {self.size}: it was cut short, or lies"
+                    f"tensor '{_short(record.name)}' ends at byte {end}, but the file has {self.size}: it "
+                    f"was cut short, or lies"
                 )
             tensors[record.name] = TensorRecord(record.name, record.shape, record.kind, offset, record.num_bytes)
         return tensors
