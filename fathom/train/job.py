@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fathom.cost.flops import forward_flops_per_token
+from fathom.data.sources import open_sources
 from fathom.errors import FathomError
 from fathom.evaluate.perplexity import held_out_bits_per_byte
 from fathom.ledger import Ledger, receipt
 from fathom.train import dial
 from fathom.train.budget import budget_seconds, parse_budget
 from fathom.train.durable import write_json, write_text
+from fathom.train.fit import check_memory
 from fathom.train.loop import Progress, RunResult, open_ledger, train
 from fathom.train.machine import MachineSpeed, measure
 from fathom.train.parallel import Parallel
@@ -129,9 +131,12 @@ class Job:
 
     def _open_ledger(self) -> Ledger:
         recipe = self.folder.recipe() if self.resumed else self._asked_recipe()
-        self.folder.write_recipe(recipe)
+        check_memory(recipe, self.parallel.device, self.parallel.world)
+        if not self.resumed:
+            open_sources(self.request.paths)  # a path that is not there is said before a run folder exists
+            self.folder.write_recipe(recipe)
         details = {"measured_peak_flops_per_second": self.speed.peak_flops_per_second, "threads": self.speed.threads}
-        return open_ledger(recipe, self.folder.path, runs=self.request.runs, details=details)
+        return open_ledger(recipe, self.folder.path, runs=self.request.runs, details=details, since=self.started)
 
     def _make_ready(self) -> tuple[Recipe, dict[str, Any] | None]:
         """The settled recipe and, for a source model, what it scores before: one process's work."""
