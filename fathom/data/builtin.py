@@ -5,18 +5,18 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import os
+import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fathom.data.chat import with_reasoning
 from fathom.data.rows import conversation_text
-from fathom.data.sources import Document, Identity, ReadCounts, Source, content_hash
-from fathom.errors import FathomError
+from fathom.data.sources import Document, ReadCounts, Source, StreamedSource, content_hash
+from fathom.errors import FathomError, MissingExtra
 
 PSF = "PSF-2.0"
 DEFAULT_PROBLEMS = 20_000
@@ -54,37 +54,31 @@ def open_builtin(spec: str) -> list[Source]:
     raise FathomError(f"there is no built-in data {spec!r}; there are builtin:stdlib and builtin:problems[:COUNT]")
 
 
-class _Generated(Source):
-    """A source that is computed: its hash is that of its texts."""
-
+class _StandardLibrary(StreamedSource):
     kind = "builtin"
-
-    @cached_property
-    def _content(self) -> tuple[int, str]:
-        return content_hash(document.text.encode("utf-8", "replace") for document in self.documents(ReadCounts()))
-
-    def identity_after_reading(self) -> Identity:
-        return Identity(*self._content)
-
-
-class _StandardLibrary(_Generated):
     license = PSF
     origin = "builtin:stdlib"
 
     def identity(self) -> dict[str, Any]:
-        return {"kind": self.kind, "name": self.name, "sha256": self._content[1]}
+        return {"kind": self.kind, "name": self.name, "interpreter": sys.version, "made_by": _digest_of(Path(__file__))}
 
     @staticmethod
     def _modules() -> Iterator[tuple[str, str]]:
         """(name, source) of every module, sorted by path; files that this interpreter cannot decode are left out."""
         root = Path(sysconfig.get_path("stdlib"))
-        for path in sorted(root.rglob("*.py")):
-            relative = path.relative_to(root)
-            if _SKIPPED_FOLDERS.isdisjoint(relative.parts[:-1]):
+        for folder, subfolders, names in os.walk(root):
+            subfolders[:] = sorted(set(subfolders) - _SKIPPED_FOLDERS)
+            for path in (Path(folder, name) for name in sorted(names) if name.endswith(".py")):
+                module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
                 try:
-                    yield ".".join(relative.with_suffix("").parts).removesuffix(".__init__"), path.read_text("utf-8")
+                    yield module, path.read_text("utf-8")
                 except (OSError, UnicodeDecodeError):
                     continue
+
+
+def _digest_of(*paths: Path) -> str:
+    """What generates a source is part of its identity."""
+    return content_hash(path.read_bytes() for path in paths)[1]
 
 
 class StandardLibraryEnglish(_StandardLibrary):
@@ -92,7 +86,7 @@ class StandardLibraryEnglish(_StandardLibrary):
 
     name = domain = "stdlib-english"
 
-    def documents(self, counts: ReadCounts) -> Iterator[Document]:
+    def texts(self, counts: ReadCounts) -> Iterator[Document]:
         for topic, text in self._topics():
             yield self._document(f"topic {topic}", text)
         for module, source in self._modules():
@@ -117,7 +111,7 @@ class StandardLibraryCode(_StandardLibrary):
 
     name = domain = "stdlib-code"
 
-    def documents(self, counts: ReadCounts) -> Iterator[Document]:
+    def texts(self, counts: ReadCounts) -> Iterator[Document]:
         for module, source in self._modules():
             if source.strip():
                 yield Document(f"module {module}", source, self.name, PSF, self.domain, code=True)
@@ -145,29 +139,30 @@ def _described(node: ast.AST, prefix: str) -> Iterator[str]:
             yield from _described(child, f"{prefix}{child.name}.")
 
 
-class Problems(_Generated):
+class Problems(StreamedSource):
     """Worked problems of every kind, as conversations: a question, and an answer that thinks first."""
 
+    kind = "builtin"
     name = domain = "problems"
+    license = "MIT AND Apache-2.0"  # ours, and reasoning-gym's for what it generates
 
     def __init__(self, count: int) -> None:
         self.origin = f"builtin:problems:{count}"
-        self.license = "MIT AND Apache-2.0"  # ours, and reasoning-gym's for the kinds that it generates
         self._count = count
 
     def identity(self) -> dict[str, Any]:
-        return {"kind": self.kind, "name": self.name, "sha256": self._content[1]}
+        try:
+            version = importlib.metadata.version("reasoning-gym")
+        except importlib.metadata.PackageNotFoundError as error:
+            raise MissingExtra("reasoning-gym") from error
+        makers = sorted(Path(__file__).with_name("problems").glob("*.py"))
+        made_by = _digest_of(Path(__file__), *makers)
+        return {"kind": self.kind, "origin": self.origin, "reasoning_gym": version, "made_by": made_by}
 
-    def documents(self, counts: ReadCounts) -> Iterator[Document]:
+    def texts(self, counts: ReadCounts) -> Iterator[Document]:
         from fathom.data import problems
 
-        made_for_training = problems.training_problems(TRAINING_SEED)
-        for number, made in enumerate(islice(made_for_training, self._count)):
-            answer = f"<think>{made.thinking}</think>{made.answer}"
-            messages = [
-                {"role": "user", "content": made.question},
-                with_reasoning({"role": "assistant", "content": answer}),
-            ]
-            yield Document(
-                f"{made.kind} {number}", conversation_text(messages), self.name, self.license, self.domain, messages
-            )
+        for number, made in enumerate(islice(problems.training_problems(TRAINING_SEED), self._count)):
+            messages = made.messages()
+            id_ = f"{made.kind} {number}"
+            yield Document(id_, conversation_text(messages), self.name, self.license, self.domain, messages)

@@ -19,6 +19,7 @@ from fathom.errors import MissingExtra
 
 CURATION_VERSION = 1  # part of the cache key: change it with any rule
 SWITCH_OFF_SHARE = 0.5  # of a source; a rule that drops more is wrong about that source
+_ROUNDS = 4  # one repair can lay bare what another mends; two rounds nearly always suffice
 MIN_WORDS_JUDGED = 50  # Gopher's shortest document; shorter ones say too little to be judged by shares
 
 # Control characters but tab and line feed; byte order marks and noncharacters.
@@ -47,23 +48,34 @@ class Cleaned:
 
 def clean(text: str) -> Cleaned:
     """Repair what is broken and keep what is merely unusual: quotes, widths and ligatures stay as they were written."""
-    changes = []
-    if "\r" in text or "\u2028" in text or "\u2029" in text:
-        text = _LINE_ENDS.sub("\n", text)
-        changes.append("line_ends")
-    if not text.isascii():
-        text = _repair_unicode(text, changes)
-    if _has_junk(text):
-        text = text.translate(_JUNK)
-        changes.append("control_characters")
-    tidy = text
-    if _TRAILING.search(text) or text.endswith((" ", "\t")):
-        tidy = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
-    tidy = _BLANK_RUN.sub("\n\n\n", tidy).strip("\n")
+    changes: dict[str, None] = {}
+    for _ in range(_ROUNDS):
+        before = text
+        for name, repair in _REPAIRS:
+            repaired = repair(text)
+            if repaired != text:
+                changes[name] = None
+                text = repaired
+        if text == before or text.isascii():
+            break
+    tidy = _tidy(text)
     if tidy != text:
-        text = tidy
-        changes.append("blank_space")
-    return Cleaned(text, tuple(changes))
+        changes["blank_space"] = None
+    return Cleaned(tidy, tuple(changes))
+
+
+def _tidy(text: str) -> str:
+    if _TRAILING.search(text) or text.endswith((" ", "\t")):
+        text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
+    return _BLANK_RUN.sub("\n\n\n", text).strip("\n")
+
+
+def _line_ends(text: str) -> str:
+    return _LINE_ENDS.sub("\n", text) if "\r" in text or "\u2028" in text or "\u2029" in text else text
+
+
+def _without_junk(text: str) -> str:
+    return text.translate(_JUNK) if _has_junk(text) else text
 
 
 def _has_junk(text: str) -> bool:
@@ -74,21 +86,28 @@ def _has_junk(text: str) -> bool:
     return len(data) != len(text) and any(char in text for char in _NONCHARACTERS)
 
 
-def _repair_unicode(text: str, changes: list[str]) -> str:
+def _encoding(text: str) -> str:
+    """Undo UTF-8 that was read as another encoding, if anything looks like it."""
+    if text.isascii() or not _MOJIBAKE.search(text):
+        return text
     try:
         import ftfy
         from ftfy.badness import is_bad
     except ImportError as error:
         raise MissingExtra("ftfy") from error
-    if _MOJIBAKE.search(text) and is_bad(text):
-        fixed = ftfy.fix_encoding(text)
-        if fixed != text:
-            changes.append("encoding_repaired")
-            text = fixed
-    if not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
-        changes.append("composed")
-    return text
+    return ftfy.fix_encoding(text) if is_bad(text) else text
+
+
+def _composed(text: str) -> str:
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
+_REPAIRS = (
+    ("line_ends", _line_ends),
+    ("control_characters", _without_junk),
+    ("encoding_repaired", _encoding),
+    ("composed", _composed),
+)
 
 
 def judge(text: str, *, code: bool) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fathom.data.records import file_sha256
 from fathom.data.rows import RowReader
-from fathom.data.sources import UNKNOWN_LICENSE, Document, Identity, ReadCounts, Source, content_hash
+from fathom.data.sources import UNKNOWN_LICENSE, Document, ReadCounts, StreamedSource, content_hash
 from fathom.errors import FathomError, MissingExtra
 
 
@@ -28,7 +28,7 @@ def open_dataset(spec: str, *, text_column: str | None = None, license: str | No
     )
 
 
-class DatasetSource(Source):
+class DatasetSource(StreamedSource):
     """One split of a data set, read row by row without downloading the whole."""
 
     kind = "huggingface"
@@ -48,7 +48,6 @@ class DatasetSource(Source):
         self.license = license or UNKNOWN_LICENSE
         self._repository, self._config, self._split, self._count = name, config, split, count
         self._text_column, self._given_license = text_column, license
-        self._read: Identity | None = None
 
     @cached_property
     def _revision(self) -> str:
@@ -68,25 +67,12 @@ class DatasetSource(Source):
 
     def identity(self) -> dict[str, Any]:
         asked = [self._config, self._split, self._count, self._text_column, self._given_license]
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "asked": asked,
-            "sha256": self._read.sha256 if self._read else "",
-            "revision": self._revision,
-        }
+        return {"kind": self.kind, "name": self.name, "asked": asked, "revision": self._revision}
 
-    def identity_after_reading(self) -> Identity:
-        if self._read is None:
-            raise RuntimeError("the data set was not read yet")
-        return self._read
-
-    def documents(self, counts: ReadCounts) -> Iterator[Document]:
+    def texts(self, counts: ReadCounts) -> Iterator[Document]:
         rows = self._open()
         reader = RowReader(self.origin, self.name, self.domain, self._given_license, self._text_column, counts)
-        seen: list[tuple[int, str]] = []
-        yield from _counted(reader.documents(self._rows(rows), self.name), seen)
-        self._read = Identity(*seen[0])
+        yield from reader.documents(self._rows(rows), self.name)
         if self._given_license is None and set(reader.licenses) - {UNKNOWN_LICENSE}:
             self.license = " AND ".join(sorted(reader.licenses))
 
@@ -115,19 +101,3 @@ class DatasetSource(Source):
     def _failed(self, error: Exception) -> FathomError:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         return FathomError(f"cannot read the data set {self.origin}: {reason[:300]}")
-
-
-def _counted(documents: Iterator[Document], result: list[tuple[int, str]]) -> Iterator[Document]:
-    """Pass documents on; afterwards `result` holds (bytes, hash) of their texts."""
-    import hashlib
-
-    total, digest = 0, hashlib.sha256()
-    for document in documents:
-        data = document.text.encode("utf-8", "replace")
-        total += len(data)
-        digest.update(data + len(data).to_bytes(8, "big"))
-        yield document
-    result.append((total, digest.hexdigest()))
-
-
-__all__ = ["DatasetSource", "open_dataset"]

@@ -230,8 +230,8 @@ def _tokenizer_record(tokenizer: Tokenizer, trained_here: bool) -> TokenizerReco
 
 def changed_sources(manifest: Manifest, sources: Sequence[Source | str | Path]) -> list[str]:
     """Names of sources whose content is no longer what `manifest` recorded, added and missing ones included."""
-    now = {source.name: source.identity()["sha256"] for source in _opened(sources)}
-    then = {source.name: source.sha256 for source in manifest.sources}
+    now = {source.name: source.identity_digest() for source in _opened(sources)}
+    then = {source.name: source.identity for source in manifest.sources}
     return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
 
 

@@ -50,6 +50,7 @@ class SourceEntry(Record):
     license: str
     raw_bytes: int  # as read, compressed if it was
     sha256: str  # of the raw bytes of all files, or of all texts where there are no files
+    identity: str  # SHA-256 of what tells a change before reading: hashes, revision, version, options
     files: tuple[FileRecord, ...] = ()
     documents_read: int
     documents_kept: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -62,9 +63,36 @@ class Source(abc.ABC):
     def identity(self) -> dict[str, Any]:
         """JSON that differs whenever the documents could differ, found without reading them all where possible."""
 
+    def identity_digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
     @abc.abstractmethod
     def identity_after_reading(self) -> Identity:
         """Bytes and hashes for the manifest, known once `documents` was read to its end."""
+
+
+class StreamedSource(Source):
+    """A source without files of its own: its bytes and hash are those of its texts, counted while they are read."""
+
+    _read: Identity | None = None
+
+    @abc.abstractmethod
+    def texts(self, counts: ReadCounts) -> Iterator[Document]:
+        """The documents, as `documents` gives them."""
+
+    def documents(self, counts: ReadCounts) -> Iterator[Document]:
+        total, digest = 0, hashlib.sha256()
+        for document in self.texts(counts):
+            data = document.text.encode("utf-8", "replace")
+            total += len(data)
+            digest.update(data + len(data).to_bytes(8, "big"))
+            yield document
+        self._read = Identity(total, digest.hexdigest())
+
+    def identity_after_reading(self) -> Identity:
+        if self._read is None:
+            raise RuntimeError(f"{self.origin} was not read to its end yet")
+        return self._read
 
 
 def open_sources(

@@ -21,6 +21,7 @@ from fathom.errors import FathomError
 
 Progress = Callable[[str, int, int | None], None]  # stage, documents done, documents in all if known
 KEEP, DROP, HOLD_OUT = 0, 1, 2
+TOO_MUCH = 3.0  # times what was asked for
 SMALL_SOURCE_SHARE = 0.2  # the most that one document may take of a source too small for its fraction
 MIN_TAIL_BYTES = 500  # the shortest end of a document that is worth holding out
 
@@ -60,6 +61,7 @@ class SpooledSource:
             "license": source.license,
             "raw_bytes": identity.raw_bytes,
             "sha256": identity.sha256,
+            "identity": source.identity_digest(),
             "files": identity.files,
             "documents_read": self.documents_read,
             "documents_kept": self.documents_kept,
@@ -200,19 +202,22 @@ def _decide(
 def _hold_out(one: SpooledSource, exact: np.ndarray, fraction: float) -> None:
     """Choose held-out documents by the hash of their text: the same text is held out in whatever data it stands.
 
-    A source of so few documents that none is chosen gives the one with the smallest hash, or, if that is more than
-    twice the fraction of the source, its end; where that end would be too short, all of it after all.
+    A source of so few documents that chance decides (none is chosen, or far too much) gives the one with the smallest
+    hash, or, if that is more than twice the fraction of the source, its end; where that end would be too short, all
+    of it after all.
     """
     if fraction == 0:
         return
     stays = np.flatnonzero(one.fate == KEEP)
     rank = exact[stays, 0].byteswap() / 2.0**64
     chosen = stays[rank < fraction]
-    if len(chosen) and len(chosen) < len(stays):
+    wanted = fraction * one.text_bytes
+    enough = 0 < sum(one.sizes[number] for number in chosen.tolist()) <= max(TOO_MUCH * wanted, MIN_TAIL_BYTES)
+    if enough and len(chosen) < len(stays):
         one.fate[chosen] = HOLD_OUT
         return
     smallest = int(stays[np.argmin(rank)])
-    size, wanted = one.sizes[smallest], fraction * one.text_bytes
+    size = one.sizes[smallest]
     if len(stays) > 1 and size <= 2 * wanted:
         one.fate[smallest] = HOLD_OUT
         one.notes.append("few documents: the one with the smallest hash was held out")
