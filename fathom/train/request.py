@@ -11,7 +11,7 @@ from fathom.ledger.lock import is_running
 from fathom.train.recipe import RequestSection
 from fathom.train.run_folder import RunFolder
 
-SIZES = ("tiny", "small", "medium", "large", "xlarge")
+
 
 
 @dataclass(frozen=True, kw_only=True)
