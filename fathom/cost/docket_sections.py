@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fathom.cost.claim import Figure, Source
 from fathom.cost.docket_sections_tables import (
@@ -16,6 +16,7 @@ from fathom.cost.docket_sections_tables import (
     rule_rows,
     stage_rows,
 )
+from fathom.cost.omissions import sources as omission_sources
 from fathom.cost.say import exact, usd
 from fathom.cost.verdict import Trial
 from fathom.cost.verdict_words import MEANING, Verdict
@@ -165,7 +166,14 @@ def _unseen(trial: Trial) -> Section:
 
 
 def _sources(trial: Trial) -> Section:
-    return Section(key="sources", title="Sources", links=tuple(trial.claim.sources.values()))
+    """The claim's own, then those of the ledger of omissions that are not among them."""
+    found = dict(trial.claim.sources)
+    urls = {source.url for source in found.values()}
+    ledger = omission_sources() if any(line.omission.per == "run" for line in trial.omissions.lines) else {}
+    for name, source in ledger.items():
+        if source.url not in urls:
+            found[f"left-out-{name}"] = replace(source, id=f"left-out-{name}")
+    return Section(key="sources", title="Sources", links=tuple(found.values()))
 
 
 LABELS = {"cost_usd": "price", "price_usd_per_hour": "rent of a device-hour", "device_hours": "device-hours"}

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from fathom.cost.claim import Claim, Omission
+from fathom.cost.claim import Claim, Omission, Source
 from fathom.cost.claim_file import parse_omission, parse_sources
 from fathom.cost.claims import read_toml
 
@@ -66,11 +66,20 @@ class OmissionLedger:
 
 
 @cache
-def of_every_run() -> tuple[Omission, ...]:
+def _table() -> dict[str, Any]:
     text = resources.files("fathom.cost.claims").joinpath(FILE).read_text(encoding="utf-8")
-    table = read_toml(text, FILE)
-    sources = parse_sources(table["source"], f"{FILE}: ")
-    return tuple(parse_omission(row, sources, f"{FILE}: ") for row in table["omission"])
+    return read_toml(text, FILE)
+
+
+@cache
+def sources() -> dict[str, Source]:
+    """The accounts that the lines for every run go back to, by id."""
+    return parse_sources(_table()["source"], f"{FILE}: ")
+
+
+@cache
+def of_every_run() -> tuple[Omission, ...]:
+    return tuple(parse_omission(row, sources(), f"{FILE}: ") for row in _table()["omission"])
 
 
 def ledger(claim: Claim, price_usd: float | None, price_method: str) -> OmissionLedger:
