@@ -48,7 +48,7 @@ class Context:
     sin_BTP: Tensor
     mask_B1TS: Tensor | None = None  # None: causal
     cache: KeyValueCache | None = None
-    bounds: list[list[tuple[int, int]]] | None = None  # each row's documents as (start, end): the fused passes are used
+    starts_BT: Tensor | None = None  # where each position's document begins: the fused passes are used
 
 
 def document_starts(documents_BT: Tensor) -> Tensor:
@@ -64,13 +64,12 @@ def document_mask(documents_BT: Tensor) -> Tensor:
     return (run_BT.unsqueeze(-1) == run_BT.unsqueeze(-2)).tril().unsqueeze(1)
 
 
-def document_bounds(tokens_BT: Tensor, documents_BT: Tensor | None) -> list[list[tuple[int, int]]]:
-    """Each row's documents as (start, end); one to a row without `documents_BT`."""
-    end = tokens_BT.shape[1]
+def first_positions(tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    """Index in its row at which each position's document begins, int64 [B, T]; 0 without `documents_BT`."""
     if documents_BT is None:
-        return [[(0, end)]] * len(tokens_BT)
-    begins = [row.nonzero()[:, 0].tolist() for row in document_starts(documents_BT)]
-    return [list(zip(row, [*row[1:], end], strict=True)) for row in begins]
+        return torch.zeros_like(tokens_BT, dtype=torch.int64)
+    index_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
+    return (index_BT * document_starts(documents_BT)).cummax(1).values
 
 
 def attend(q_BTNH: Tensor, k_BSKH: Tensor, v_BSKC: Tensor, mask_B1TS: Tensor | None, scale: float) -> Tensor:
@@ -114,8 +113,8 @@ class GroupedAttention(nn.Module):
         v_BTKH = self.v_proj(x_BTD).unflatten(-1, (self.num_kv_heads, self.head_dim))
         if self.q_norm is not None and self.k_norm is not None:
             q_BTNH, k_BTKH = self.q_norm(q_BTNH), self.k_norm(k_BTKH)
-        if context.bounds is not None:
-            angles = (context.cos_BTP, context.sin_BTP, context.bounds, self.scale)
+        if context.starts_BT is not None:
+            angles = (context.cos_BTP, context.sin_BTP, context.starts_BT, self.scale)
             return self.o_proj(AttentionFunction.apply(q_BTNH, k_BTKH, None, v_BTKH, *angles).flatten(-2))
         q_BTNH = rotate(q_BTNH, context.cos_BTP, context.sin_BTP)
         k_BTKH = rotate(k_BTKH, context.cos_BTP, context.sin_BTP)
@@ -154,8 +153,8 @@ class LatentAttention(nn.Module):
         q_BTNH = self._queries(x_BTD)
         latent_BTR, rope_BTP = self.kv_a_proj(x_BTD).split((self.rank, self.rope), dim=-1)
         latent_BTR = self.kv_a_norm(latent_BTR)
-        if context.bounds is not None:
-            angles = (context.cos_BTP, context.sin_BTP, context.bounds, self.scale)
+        if context.starts_BT is not None:
+            angles = (context.cos_BTP, context.sin_BTP, context.starts_BT, self.scale)
             k_BTNQ, v_BTNC = self._grow(latent_BTR)
             return self.o_proj(AttentionFunction.apply(q_BTNH, k_BTNQ, rope_BTP, v_BTNC, *angles).flatten(-2))
         q_nope_BTNQ, q_rope_BTNP = q_BTNH.split((self.nope, self.rope), dim=-1)

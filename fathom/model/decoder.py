@@ -17,9 +17,9 @@ from fathom.model.attention import (
     GroupedAttention,
     KeyValueCache,
     LatentAttention,
-    document_bounds,
     document_mask,
     document_starts,
+    first_positions,
 )
 from fathom.model.config import ModelConfig
 from fathom.model.experts import FeedForward, MixtureOfExperts, Router, Routing, expert_load, sequence_balance
@@ -166,18 +166,18 @@ class Decoder(nn.Module):
         self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None, cache: KeyValueCache | None
     ) -> Context:
         num_positions = tokens_BT.shape[1]
-        mask = bounds = None
+        mask = starts = None
         if cache is not None:
             mask = cache.mask(num_positions)
             positions_BT = cache.positions(num_positions) if positions_BT is None else positions_BT
         elif self.compute_dtype == torch.bfloat16 and tokens_BT.device.type == "cpu" and available():
-            bounds = document_bounds(tokens_BT, documents_BT)
+            starts = first_positions(tokens_BT, documents_BT)
         elif documents_BT is not None:
             mask = document_mask(documents_BT)
         if positions_BT is None:
             positions_BT = torch.arange(num_positions, device=tokens_BT.device).unsqueeze(0)
         cos, sin = self.rotary(positions_BT)
-        return Context(cos, sin, mask, cache, bounds)
+        return Context(cos, sin, mask, cache, starts)
 
     def _embed(self, tokens_BT: Tensor) -> Tensor:
         return self.embedding(tokens_BT).to(self.compute_dtype)

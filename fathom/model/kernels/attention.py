@@ -1,7 +1,7 @@
 """Causal attention within documents on the processor: matrix products by torch, everything between them fused.
 
-Each document of a row is a causal square of its own, cut into bands of queries that see only the keys up to their end: what
-the mask would throw away is mostly never computed, and one band's scores are all that exist at a time.
+A row is cut into bands of queries; a band takes the keys from the beginning of its first query's document to its own end, so
+that what the mask would throw away is mostly never computed, and one band's scores are all that exist at a time.
 
 B rows, T positions, N heads, K key-value heads, H width of a query, P its rotary part, C width of a value.
 """
@@ -19,14 +19,17 @@ from fathom.model.kernels.functions import call
 # Queries of one band. Measured on 512 positions with 6 heads of 96: 128 saves the most of the square without making the
 # products so small that their overhead eats it.
 BAND = 128
+# A band's keys begin at a multiple of this. The products' library compiles itself anew for every shape it meets (about a
+# millisecond each): documents of any length must not make more than a few shapes.
+KEY_STEP = 64
 
 
 class AttentionFunction(torch.autograd.Function):
     """softmax(rotated q, k within documents) v, [B, T, N, C].
 
     q [B, T, N, H], its last P values rotary. k [B, T, K, H - P] with the rotary keys of all heads in `k_rotary` [B, T, P]
-    (latent attention), or k [B, T, K, H] with its own last P values rotary and `k_rotary` None. v [B, T, K, C]. `bounds`
-    gives each row's documents as (start, end).
+    (latent attention), or k [B, T, K, H] with its own last P values rotary and `k_rotary` None. v [B, T, K, C]. `starts` [B, T]
+    is where each position's document begins.
     """
 
     @staticmethod
@@ -38,7 +41,7 @@ class AttentionFunction(torch.autograd.Function):
         v: Tensor,
         cos: Tensor,
         sin: Tensor,
-        bounds: Any,
+        starts: Tensor,
         scale: float,
     ) -> Tensor:
         B, T, N, H = q.shape
@@ -51,40 +54,35 @@ class AttentionFunction(torch.autograd.Function):
             _pack(k_rotary.unsqueeze(2), k_packed, H - rotary, rotary, cos, sin)
         _pack(v, v_packed, 0, 0, cos, sin)
         out, log_sum = q.new_empty(B, T, N, C), q.new_empty(B, N, T, dtype=torch.float32)
-        for row, start, begin, end in _bands(bounds):
-            scores = torch.bmm(q_packed[row, :, begin:end], k_packed[row, :, start:end].transpose(1, 2))
-            call("causal_softmax", scores, log_sum[row, :, begin:], T, *scores.shape, begin - start, scale)
-            call("place_values", torch.bmm(scores, v_packed[row, :, start:end]), out[row, begin:], N, end - begin, C)
-        ctx.save_for_backward(q_packed, k_packed, v_packed, out, log_sum, cos, sin)
-        ctx.bounds, ctx.scale, ctx.rotary, ctx.kv_heads, ctx.shared = (
-            bounds,
-            scale,
-            rotary,
-            k.shape[2],
-            k_rotary is not None,
-        )
+        for row, first, begin, end in _bands(starts):
+            scores = torch.bmm(q_packed[row, :, begin:end], k_packed[row, :, first:end].transpose(1, 2))
+            statistics = (log_sum[row, :, begin:], T, starts[row, begin:])
+            call("causal_softmax", scores, *statistics, *scores.shape, begin, first, scale)
+            call("place_values", torch.bmm(scores, v_packed[row, :, first:end]), out[row, begin:], N, end - begin, C)
+        ctx.save_for_backward(q_packed, k_packed, v_packed, out, log_sum, cos, sin, starts)
+        ctx.scale, ctx.rotary, ctx.kv_heads, ctx.shared = scale, rotary, k.shape[2], k_rotary is not None
         return out
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        q_packed, k_packed, v_packed, out, log_sum, cos, sin = ctx.saved_tensors
+        q_packed, k_packed, v_packed, out, log_sum, cos, sin, starts = ctx.saved_tensors
         (B, N, T, H), C = q_packed.shape, v_packed.shape[-1]
         slopes, delta = torch.empty_like(v_packed), torch.empty_like(log_sum)
         call("pack_slopes", d_out.contiguous(), out, slopes, delta, B, T, N, C)
         dq = torch.empty_like(q_packed)
         dk, dv = (q_packed.new_zeros(packed.shape, dtype=torch.float32) for packed in (k_packed, v_packed))
-        for row, start, begin, end in _bands(ctx.bounds):
-            queries, keys = q_packed[row, :, begin:end], k_packed[row, :, start:end]
+        for row, first, begin, end in _bands(starts):
+            queries, keys = q_packed[row, :, begin:end], k_packed[row, :, first:end]
             scores = torch.bmm(queries, keys.transpose(1, 2))
-            d_scores = torch.bmm(slopes[row, :, begin:end], v_packed[row, :, start:end].transpose(1, 2))
-            statistics = (log_sum[row, :, begin:], delta[row, :, begin:], T)
-            call("causal_softmax_backward", scores, d_scores, *statistics, *scores.shape, begin - start, ctx.scale)
+            d_scores = torch.bmm(slopes[row, :, begin:end], v_packed[row, :, first:end].transpose(1, 2))
+            statistics = (log_sum[row, :, begin:], delta[row, :, begin:], T, starts[row, begin:])
+            call("causal_softmax_backward", scores, d_scores, *statistics, *scores.shape, begin, first, ctx.scale)
             dq[row, :, begin:end] = torch.bmm(d_scores, keys)
             for total, part in (
                 (dk, torch.bmm(d_scores.transpose(1, 2), queries)),
                 (dv, torch.bmm(scores.transpose(1, 2), slopes[row, :, begin:end])),
             ):
-                call("accumulate", total[row, :, start:], T, part, *part.shape)
+                call("accumulate", total[row, :, first:], T, part, *part.shape)
         rotary, kv_heads = ctx.rotary, ctx.kv_heads
         d_k_rotary = None
         if ctx.shared:
@@ -96,12 +94,12 @@ class AttentionFunction(torch.autograd.Function):
         return d_q, d_k, d_k_rotary, _unpack(dv, kv_heads, 0, C, 0, cos, sin), None, None, None, None
 
 
-def _bands(bounds: list[list[tuple[int, int]]]) -> Iterator[tuple[int, int, int, int]]:
-    """(row, start of the document, first query, end of queries and keys)."""
-    for row, documents in enumerate(bounds):
-        for start, end in documents:
-            for begin in range(start, end, BAND):
-                yield row, start, begin, min(begin + BAND, end)
+def _bands(starts_BT: Tensor) -> Iterator[tuple[int, int, int, int]]:
+    """(row, first key, first query, end of queries and keys)."""
+    length = starts_BT.shape[1]
+    for row, starts in enumerate(starts_BT[:, ::BAND].tolist()):
+        for begin, start in zip(range(0, length, BAND), starts, strict=True):
+            yield row, start // KEY_STEP * KEY_STEP, begin, min(begin + BAND, length)
 
 
 def _angle_stride(cos: Tensor) -> int:

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <vector>
 
 #include <omp.h>
@@ -220,9 +221,11 @@ void unpack_heads_fp32(const float* packed, i64 width, i64 offset, bf16* gradien
            angle_stride_b, B, T, N);
 }
 
-// Scores [N, queries, keys] into probabilities in place, causal: query i sees keys 0 .. first + i. log_sum: [N, *] with the
-// given stride between heads.
-void causal_softmax(bf16* scores, float* log_sum, i64 log_stride, i64 N, i64 queries, i64 keys, i64 first, float scale) {
+// Scores [N, queries, keys] into probabilities in place. Query q stands at position first_query + q and sees the keys from
+// starts[q], where its document begins, to itself; key 0 stands at position first_key. log_sum: [N, *] with the given stride
+// between heads.
+void causal_softmax(bf16* scores, float* log_sum, i64 log_stride, const i64* starts, i64 N, i64 queries, i64 keys,
+                    i64 first_query, i64 first_key, float scale) {
 #pragma omp parallel
     {
         std::vector<float> row(keys);
@@ -230,19 +233,20 @@ void causal_softmax(bf16* scores, float* log_sum, i64 log_stride, i64 N, i64 que
         for (i64 n = 0; n < N; ++n)
             for (i64 q = 0; q < queries; ++q) {
                 bf16* s = scores + (n * queries + q) * keys;
-                i64 seen = std::min(first + q + 1, keys);
+                i64 from = starts[q] - first_key, to = first_query + q + 1 - first_key;
                 float largest = -INFINITY, sum = 0;
-                for (i64 k = 0; k < seen; ++k) {
+                for (i64 k = from; k < to; ++k) {
                     row[k] = load(s[k]) * scale;
                     largest = std::max(largest, row[k]);
                 }
-                for (i64 k = 0; k < seen; ++k) {
+                for (i64 k = from; k < to; ++k) {
                     row[k] = fast_exp(row[k] - largest);
                     sum += row[k];
                 }
                 float inverse = 1.0f / sum;
-                for (i64 k = 0; k < seen; ++k) s[k] = store(row[k] * inverse);
-                std::memset(s + seen, 0, (keys - seen) * sizeof(bf16));
+                std::memset(s, 0, from * sizeof(bf16));
+                for (i64 k = from; k < to; ++k) s[k] = store(row[k] * inverse);
+                std::memset(s + to, 0, (keys - to) * sizeof(bf16));
                 log_sum[n * log_stride + q] = largest + std::log(sum);
             }
     }
@@ -250,21 +254,23 @@ void causal_softmax(bf16* scores, float* log_sum, i64 log_stride, i64 N, i64 que
 
 // Scores, made again, into probabilities, and gradients of probabilities into those of scores, both in place:
 // p = exp(s scale - log_sum), ds = p (dp - delta) scale.
-void causal_softmax_backward(bf16* scores, bf16* slopes, const float* log_sum, const float* delta, i64 stride, i64 N,
-                             i64 queries, i64 keys, i64 first, float scale) {
+void causal_softmax_backward(bf16* scores, bf16* slopes, const float* log_sum, const float* delta, i64 stride,
+                             const i64* starts, i64 N, i64 queries, i64 keys, i64 first_query, i64 first_key, float scale) {
 #pragma omp parallel for collapse(2) schedule(static)
     for (i64 n = 0; n < N; ++n)
         for (i64 q = 0; q < queries; ++q) {
             bf16 *s = scores + (n * queries + q) * keys, *d = slopes + (n * queries + q) * keys;
-            i64 seen = std::min(first + q + 1, keys);
+            i64 from = starts[q] - first_key, to = first_query + q + 1 - first_key;
             float log = log_sum[n * stride + q], mean = delta[n * stride + q];
-            for (i64 k = 0; k < seen; ++k) {
+            for (i64 k = from; k < to; ++k) {
                 float p = fast_exp(load(s[k]) * scale - log);
                 d[k] = store(p * (load(d[k]) - mean) * scale);
                 s[k] = store(p);
             }
-            std::memset(s + seen, 0, (keys - seen) * sizeof(bf16));
-            std::memset(d + seen, 0, (keys - seen) * sizeof(bf16));
+            for (bf16* row : {s, d}) {
+                std::memset(row, 0, from * sizeof(bf16));
+                std::memset(row + to, 0, (keys - to) * sizeof(bf16));
+            }
         }
 }
 
