@@ -97,6 +97,7 @@ def _print_took(console: Console, bill: dict[str, Any]) -> None:
     for name, count in bill["flops"]["by_component"].items():
         _row(table, f"FLOPs, {name}", show.scaled(count, "FLOP"))
     _row(table, "FLOPs", show.scaled(bill["flops"]["total"], "FLOP"))
+    _row(table, "FLOPs as regulators count", show.regulators(bill["regulators"]))
     _row(table, "tokens", f"{bill['tokens']:,} in {bill['steps']:,} steps")
     _row(table, "time", show.seconds(bill["seconds"]))
     _row(table, "energy", f"{show.joules(bill['joules'])} = {show.kwh(bill['joules'])}")

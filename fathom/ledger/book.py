@@ -174,14 +174,19 @@ class Ledger:
 
     def end(self, status: events.EndStatus, message: str = "") -> None:
         """The session is over, however it went; the file is on disk and the run free for others when this returns."""
-        if self.started and not self.ended:
-            odometers = meters.read_odometers()
-            purpose: events.Purpose | None = "failed" if status == "failed" else None
-            self._append(events.End, durable=True, purpose=purpose, status=status, message=message, odometers=odometers)
-            self._enter("end", odometers, status)
-            self.ended = True
-            receipt.write(self.run_dir, self.workspace)
-        self.close()
+        try:
+            if self.started and not self.ended:
+                self._end(status, message)
+        finally:
+            self.close()
+
+    def _end(self, status: events.EndStatus, message: str) -> None:
+        odometers = meters.read_odometers()
+        purpose: events.Purpose | None = "failed" if status == "failed" else None
+        self._append(events.End, durable=True, purpose=purpose, status=status, message=message, odometers=odometers)
+        self._enter("end", odometers, status)
+        self.ended = True
+        receipt.write(self.run_dir, self.workspace)
 
     def close(self) -> None:
         """Free the run without an end event, as a crash would."""

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fathom.cost import regulators
 from fathom.errors import FathomError
 from fathom.ledger import events, programme, workspace
 from fathom.ledger.chain import canonical, digest
@@ -61,10 +62,11 @@ def figures(run_dir: Path | str) -> dict[str, Any]:
 
 
 def receipt(run_dir: Path | str, runs: Path | None = None) -> dict[str, Any]:
-    """The whole bill: the ledger's figures, dollars, shared meters, and the workspace's totals where there is one."""
+    """The whole bill: the ledger's figures, regulators' count, dollars, shared meters and the workspace's totals."""
     folder = Path(run_dir)
     bill = figures(folder)
     started = bill["sessions"][0]["started"]
+    bill["regulators"] = regulators.totals({name: part["flops"]["total"] for name, part in bill["by_purpose"].items()})
     bill["usd"] = dollars(bill["hardware"].get("billed", []), bill["seconds"], started[:10])
     place = folder.resolve().parent if runs is None else runs
     if (place / workspace.LEDGER_NAME).is_file():

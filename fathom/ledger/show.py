@@ -71,6 +71,15 @@ def prices(part: dict[str, Any]) -> list[str]:
     ]
 
 
+def regulators(part: dict[str, Any]) -> str:
+    """`4.2 TFLOP (2.9 TFLOP to 5.4 TFLOP), below every threshold`, or the rules whose threshold it passes or nears."""
+    count = part["regulators"]
+    near = [row["rule"] for row in count["thresholds"] if row["passed"] or row["within_margin"]]
+    words = f"passes or comes near: {'; '.join(near)}" if near else "below every threshold"
+    ends = f"{scaled(count['low'], 'FLOP')} to {scaled(count['high'], 'FLOP')}"
+    return f"{scaled(count['value'], 'FLOP')} ({ends}), {words}"
+
+
 def size(value: int) -> str:
     """Bytes in decimal units."""
     return scaled(value, "B")

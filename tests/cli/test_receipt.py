@@ -31,7 +31,8 @@ def test_the_bill_has_every_part(run):
     assert result.exit_code == 0, result.output
     for words in (
         "[bold]books[/]", "CC0-1.0", "1,200", "5 MB", "abcdef012345", "4 TFLOP", "FLOPs, experts", "4,096 in 1 steps",
-        "modelled", "kWh", "$", "an hour (", "By purpose", "final run", "The workspace, runs started: 1", "rounded up",
+        "modelled", "kWh", "$", "an hour (", "below every threshold",
+        "By purpose", "final run", "The workspace, runs started: 1", "rounded up",
     ):  # fmt: skip
         assert words in result.output, words
 

@@ -182,6 +182,21 @@ def test_after_a_kill_the_resume_says_what_can_be_known(tmp_path):
     assert [entry["entry"] for entry in read_workspace(tmp_path).records] == ["start", "resume", "end"]
 
 
+def test_a_run_is_free_again_even_where_its_receipt_cannot_be_written(tmp_path, monkeypatch):
+    from fathom.ledger import receipt
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    ledger = Ledger.create(tmp_path / "run")
+    ledger.start(recipe=RECIPE)
+    monkeypatch.setattr(receipt, "write", broken)
+    with pytest.raises(OSError, match="No space"):
+        ledger.end("completed")
+    assert read(tmp_path / "run")[-1].body.status == "completed"
+    Ledger.resume(tmp_path / "run").close()
+
+
 def test_a_run_that_died_before_its_start_event_can_be_begun(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "ledger.jsonl").write_bytes(b'{"boot_i')

@@ -133,6 +133,20 @@ def test_the_receipt_on_disk_is_the_one_that_the_ledger_gives(tmp_path):
     assert "signature" not in receipt(run)
 
 
+def test_regulators_count_what_made_the_model_and_not_what_failed_or_measured_it(tmp_path):
+    with Ledger.create(tmp_path / "run") as ledger:
+        ledger.start(recipe=RECIPE)
+        take_steps(ledger, 1, 3)
+        ledger.note("rollback", to_step=2)
+        take_steps(ledger, 3, 3)
+        ledger.evaluation(name="held out", results={}, flops={"attention": 5})
+    bill = receipt(tmp_path / "run")
+    assert bill["regulators"]["final_run"]["value"] == 3 * 18
+    assert bill["regulators"]["regulators"]["value"] == 3 * 18
+    assert bill["regulators"]["all"]["value"] == bill["flops"]["total"] == 4 * 18 + 5
+    assert set(bill["regulators"]["not_counted"]) == {"failed", "evaluation"}
+
+
 def test_dollars_have_their_price_date_and_source(tmp_path):
     usd = dollars([{"device": "h100", "count": 2}], seconds=1800)
     (price,) = usd["prices"]
