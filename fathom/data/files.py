@@ -1,18 +1,16 @@
-"""Files and folders as sources: which files count, what kind each is, and what is read from it."""
+"""Files and folders as sources: their documents, their hashes, their licences."""
 
 from __future__ import annotations
 
 import codecs
-import os
-import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fathom.data.decompress import open_bytes
+from fathom.data.folder import SourceFile, printable, readable, walk, without_settings
 from fathom.data.jsonrows import MAX_ROW_BYTES, read_json_rows
 from fathom.data.parquet import read_parquet_rows
 from fathom.data.records import FileRecord, file_sha256
@@ -20,17 +18,6 @@ from fathom.data.rows import RowReader
 from fathom.data.sources import UNKNOWN_LICENSE, Document, Identity, ReadCounts, Source, content_hash
 from fathom.errors import FathomError
 
-JSON_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
-COMPRESSED = frozenset({".gz", ".zst"})
-_CODE = """
-.py .pyi .c .h .cc .cpp .cxx .hpp .cu .rs .go .java .kt .scala .js .mjs .jsx .ts .tsx .rb .php .pl .lua .r .jl
-.swift .m .mm .cs .fs .hs .ml .ex .exs .erl .clj .lisp .el .vim .sh .bash .zsh .fish .ps1 .sql .css .scss .less
-.vue .svelte .toml .yaml .yml .ini .cfg .cmake .mk .gradle .tf .proto .asm .s .zig .nim .dart .v .sv .vhd
-"""
-CODE_SUFFIXES = frozenset(_CODE.split())
-SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "venv"})  # hidden ones besides
-_PART_NUMBER = re.compile(r"[-_.]?\d+(-of-\d+)?$")  # train-00001-of-00010.parquet
-_SNIFF_BYTES = 8192
 _MAX_UNDECODABLE_SHARE = 0.01
 
 
@@ -42,10 +29,11 @@ def open_path(path: Path, *, text_column: str | None = None, license: str | None
     except OSError as error:
         raise FathomError(f"cannot read {path}: {error.strerror}") from error
     if not is_folder:
-        files, skipped = [_File(path, Path(path.name))], Counter[str]()
+        files, skipped = [SourceFile(path, Path(path.name))], Counter[str]()
     else:
-        files, skipped = _readable(path, list(_walk(path)))
-    groups: dict[str, list[_File]] = {}
+        files, skipped = readable(path, list(walk(path)))
+        files = without_settings(files, text_column)
+    groups: dict[str, list[SourceFile]] = {}
     folder = printable(path.resolve().name or "root") if is_folder else None
     for file in files:
         groups.setdefault(file.group(folder), []).append(file)
@@ -57,110 +45,20 @@ def open_path(path: Path, *, text_column: str | None = None, license: str | None
     return list(sources)
 
 
-def _readable(root: Path, files: list[_File]) -> tuple[list[_File], Counter[str]]:
-    """(files with text in them, how many were set aside and why)."""
-    if not files:
-        raise FathomError(
-            f"the folder {root} holds no file to read; put text, Markdown, code, JSONL or Parquet files into it"
-        )
-    good, skipped = [], Counter[str]()
-    for file in files:
-        reason = file.why_not()
-        if reason is None:
-            good.append(file)
-        else:
-            skipped[reason] += 1
-    if not good:
-        found = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
-        raise FathomError(
-            f"the folder {root} holds no text ({found}); put text, Markdown, code, JSONL or Parquet into it"
-        )
-    return good, skipped
-
-
-def _walk(root: Path) -> Iterator[_File]:
-    """Every file below `root` in a fixed order; links are followed, a folder that was seen is not entered again."""
-    seen: set[tuple[int, int]] = set()
-
-    def refuse(error: OSError) -> None:
-        raise FathomError(f"cannot read the folder {error.filename}: {error.strerror}") from error
-
-    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name not in SKIPPED_FOLDERS)
-        for name in sorted(names):
-            file = Path(folder, name)
-            if not name.startswith(".") and file.is_file():  # False for a broken or circular link, a socket, a pipe
-                yield _File(file, file.relative_to(root))
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    relative: Path
-
-    @cached_property
-    def suffix(self) -> str:
-        """The suffix that says the kind, that of compression taken off."""
-        suffixes = [suffix.lower() for suffix in self.path.suffixes]
-        if suffixes and suffixes[-1] in COMPRESSED:
-            suffixes.pop()
-        return suffixes[-1] if suffixes else ""
-
-    @property
-    def stem(self) -> str:
-        name = self.path.name
-        for suffix in reversed(self.path.suffixes):
-            if suffix.lower() in COMPRESSED | JSON_SUFFIXES | {".parquet", self.suffix}:
-                name = name[: -len(suffix)]
-            else:
-                break
-        return printable(name)
-
-    @property
-    def is_table(self) -> bool:
-        return self.suffix in JSON_SUFFIXES or self.suffix == ".parquet"
-
-    @property
-    def is_code(self) -> bool:
-        return self.suffix in CODE_SUFFIXES or self.path.name in ("Makefile", "Dockerfile", "CMakeLists.txt")
-
-    def group(self, folder: str | None) -> str:
-        """Which source the file belongs to: data files by their name, texts and code by the folder."""
-        if self.is_table:
-            return _PART_NUMBER.sub("", self.stem) or self.stem
-        if folder is None:
-            return self.stem
-        return f"{folder} code" if self.is_code else folder
-
-    def why_not(self) -> str | None:
-        """Why the file holds no text: it is empty, or has NUL bytes where no mark says UTF-16."""
-        if self.suffix == ".parquet":
-            return None
-        with open_bytes(self.path) as stream:
-            start = stream.read(_SNIFF_BYTES)
-        if not start:
-            return "empty_file"
-        is_binary = b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return "binary_file" if is_binary else None
-
-
-def printable(name: str) -> str:
-    """A file name as text; bytes that are no UTF-8 are written as escapes, so that names stay distinct."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 class FileSource(Source):
     """Files of one kind that belong together."""
 
     kind = "files"
 
     def __init__(
-        self, name: str, root: Path, files: list[_File], *, alone: bool, text_column: str | None, license: str | None
+        self,
+        name: str,
+        root: Path,
+        files: list[SourceFile],
+        *,
+        alone: bool,
+        text_column: str | None,
+        license: str | None,
     ) -> None:
         self.name = self.domain = name
         self.origin = printable(str(root))
@@ -214,7 +112,7 @@ class FileSource(Source):
                 yield from self._text(file, counts)
         self._settle_license(reader)
 
-    def _rows(self, file: _File, counts: ReadCounts) -> Iterator[Any]:
+    def _rows(self, file: SourceFile, counts: ReadCounts) -> Iterator[Any]:
         if file.suffix == ".parquet":
             yield from read_parquet_rows(file.path, self._text_column)
             return
@@ -226,7 +124,7 @@ class FileSource(Source):
         if self._given_license is None and set(reader.licenses) - {UNKNOWN_LICENSE}:
             self.license = " AND ".join(sorted(reader.licenses))
 
-    def _text(self, file: _File, counts: ReadCounts) -> Iterator[Document]:
+    def _text(self, file: SourceFile, counts: ReadCounts) -> Iterator[Document]:
         with open_bytes(file.path) as stream:
             data = stream.read(MAX_ROW_BYTES + 1)
         if len(data) > MAX_ROW_BYTES:
@@ -237,7 +135,7 @@ class FileSource(Source):
         text = self._decoded(file, data, counts)
         yield Document(printable(str(file.relative)), text, self.name, self.license, self.domain, code=file.is_code)
 
-    def _decoded(self, file: _File, data: bytes, counts: ReadCounts) -> str:
+    def _decoded(self, file: SourceFile, data: bytes, counts: ReadCounts) -> str:
         """UTF-8, or UTF-16 with its mark. What cannot be decoded is replaced and counted, and refused if it is much."""
         encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         try:

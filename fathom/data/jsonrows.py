@@ -31,17 +31,23 @@ def read_json_rows(path: Path, stream: BinaryIO, counts: ReadCounts) -> Iterator
         return
     try:
         row = json.loads(_text(first[1], counts))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         yield from _values(path, _Buffer(_pieces(first, lines)))
         return
     yield row
     for number, line in lines:
         try:
             yield json.loads(_text(line, counts))
-        except json.JSONDecodeError as error:
-            raise FathomError(
-                f"{path}: line {number} is not valid JSON: {error.msg} at character {error.pos + 1} of the line"
-            ) from error
+        except (ValueError, RecursionError) as error:
+            raise FathomError(f"{path}: line {number} is not valid JSON: {_reason(error, 0)} of the line") from error
+
+
+def _reason(error: Exception, passed: int) -> str:
+    """What is wrong and at which character, counted from 1."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {passed + error.pos + 1}"
+    what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return f"{what}, in the value at character {passed + 1}"
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -124,10 +130,10 @@ def _value(path: Path, buffer: _Buffer) -> Any:
                     f"{path}: the value at character {buffer.place} is longer than {MAX_ROW_BYTES // 1_000_000} MB"
                 ) from error
             if not buffer.more():
-                raise FathomError(
-                    f"{path} is not valid JSON: {error.msg} at character {buffer.passed + error.pos + 1}"
-                ) from error
+                raise FathomError(f"{path} is not valid JSON: {_reason(error, buffer.passed)}") from error
             continue
+        except (ValueError, RecursionError) as error:
+            raise FathomError(f"{path} is not valid JSON: {_reason(error, buffer.place - 1)}") from error
         if end == len(buffer.text) and isinstance(value, int | float) and buffer.more():
             continue  # a number could go on
         buffer.at = end

@@ -8,7 +8,7 @@ from typing import Any
 
 from fathom.errors import FathomError, MissingExtra
 
-_BATCH_ROWS = 1024
+_BATCH_ROWS = 256
 
 
 def read_parquet_rows(path: Path, text_column: str | None) -> Iterator[dict[str, Any]]:

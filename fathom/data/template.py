@@ -10,11 +10,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
 import threading
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from fathom.errors import FathomError
@@ -25,6 +27,7 @@ CPU_SECONDS = 0.5  # a long conversation takes milliseconds
 WALL_SECONDS = 20.0  # for a machine so busy that half a processor second takes this long
 MEMORY_BYTES = 1 << 30
 _STARTED = b"ready\n"
+_ROOT = str(Path(__file__).parents[2])
 
 # Thinking is shown where it is the answer to the last question; earlier thoughts are left out, as in R1 and Qwen3.
 CHAT_TEMPLATE = (
@@ -104,7 +107,7 @@ def render_template(template: str, variables: dict[str, Any]) -> str:
         raise TemplateRefused(f"the chat template has {size} bytes; one of more than {MAX_TEMPLATE_BYTES} is refused")
     if template == CHAT_TEMPLATE:
         return _render_here(template, variables)
-    return _worker().render(template, variables)
+    return _worker(os.getpid()).render(template, variables)
 
 
 def _render_here(template: str, variables: dict[str, Any]) -> str:
@@ -152,7 +155,8 @@ class _Worker:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            command = [sys.executable, "-c", "from fathom.data.template import serve; serve()"]
+            start = f"import sys; sys.path.insert(0, {_ROOT!r}); from fathom.data.template import serve; serve()"
+            command = [sys.executable, "-P", "-c", start]  # -P: nothing is imported from the working directory
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
@@ -172,7 +176,8 @@ class _Worker:
 
 
 @lru_cache(maxsize=1)
-def _worker() -> _Worker:
+def _worker(process_id: int) -> _Worker:
+    """One child for each process: a forked one must not share its parent's pipes."""
     worker = _Worker()
     atexit.register(worker.stop)
     return worker

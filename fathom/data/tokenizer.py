@@ -305,6 +305,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     full.train_from_iterator((_without_surrogates(text) for text in texts), trainer)
+    # Elsewhere a bare text is then encoded as ours is trained: with the token that begins a document.
+    begin = (DOCUMENT_TOKEN, full.token_to_id(DOCUMENT_TOKEN))
+    full.post_processor = library.processors.TemplateProcessing(single=f"{begin[0]} $A", special_tokens=[begin])
     return own_tokenizer(_thinking_stays_visible(full))
 
 
@@ -319,7 +322,7 @@ def _thinking_stays_visible(full: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
 def own_tokenizer(full: tokenizers.Tokenizer) -> Tokenizer:
     """Wrap a vocabulary trained by `train_tokenizer` with its roles and template."""
     roles = {"bos_token": DOCUMENT_TOKEN, "eos_token": END_TOKEN, "pad_token": PAD_TOKEN}
-    return Tokenizer(full, special_tokens=roles, chat_template=CHAT_TEMPLATE, add_bos=True)
+    return Tokenizer(full, special_tokens=roles, chat_template=CHAT_TEMPLATE)
 
 
 __all__ = ["MAX_TEMPLATE_BYTES", "SPECIAL_TOKENS", "Tokenizer", "train_tokenizer"]

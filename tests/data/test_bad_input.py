@@ -106,6 +106,8 @@ def test_a_line_longer_than_a_document_may_be_is_refused(tmp_path: Path, monkeyp
         (b'[{"text": "a"} {"text": "b"}]', "goes on with '{' at character 16"),
         (b'{"text": "a', "not valid JSON"),
         (b"[1, 2]", "row 1 is a number"),
+        (b'{"text": ' + b"[" * 100_000, "is nested too deeply"),
+        (b'[{"text": "a", "n": ' + b"9" * 5000 + b"}]", "in the value at character 2"),
     ],
 )
 def test_broken_json_names_file_and_place(tmp_path: Path, content: bytes, place: str) -> None:

@@ -137,3 +137,21 @@ def test_a_licence_comes_from_the_rows_or_from_the_user(tmp_path: Path) -> None:
     (source,) = open_sources([path], license="CC BY 4.0")
     assert {document.license for document in source.documents(ReadCounts())} == {"CC BY 4.0"}
     assert source.license == "CC BY 4.0"
+
+
+def test_json_among_code_is_a_setting_unless_it_holds_texts(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "main.ts").write_text("let x = 1")
+    (folder / "package.json").write_text('{\n "name": "x"\n}')
+    (folder / "tsconfig.json").write_text("{ // a comment\n}")
+    (folder / "corpus.json").write_text('[{"text": "row"}]')
+    documents = {source.name: sorted(read(source)) for source in open_sources([folder])}
+    assert documents == {
+        "project code": sorted(['{\n "name": "x"\n}', "{ // a comment\n}", "let x = 1"]),
+        "corpus": ["row"],
+    }
+    (folder / "main.ts").unlink()
+    (folder / "tsconfig.json").unlink()
+    with pytest.raises(FathomError, match=r"package\.json has no column 'text'; its columns are name"):
+        prepare([folder], tmp_path / "out", vocab_size=300)

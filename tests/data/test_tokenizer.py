@@ -75,6 +75,7 @@ def test_transformers_loads_the_export_with_the_same_ids(tmp_path: Path, archite
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     text = "  words, 123 numbers\n\n\tand  ünïcödé 🙂 "
     assert theirs.encode(text, add_special_tokens=False) == TRAINED.encode(text)
+    assert theirs.encode(text) == TRAINED.encode_document(text)[:-1]
     assert theirs.decode(TRAINED.encode(text)) == text
     assert (theirs.bos_token_id, theirs.pad_token_id) == (TRAINED.bos_id, TRAINED.pad_id)
     assert theirs.eos_token_id in TRAINED.eos_ids
