@@ -148,9 +148,10 @@ def _print_levers(console: Console, d: dict[str, Any]) -> None:
 
 def _print_rest(console: Console, d: dict[str, Any]) -> None:
     optimal = d["compute_optimal"]
-    console.print(f"For the same money a dense model of {_short(optimal['parameters']['value'])} parameters sees "
+    size = _short(optimal["parameters"]["value"])
+    console.print(f"For the same money a dense model of {size} parameters sees "
                   f"{_short(optimal['tokens']['value'])} tokens: loss {optimal['loss']['value']:.3f}, as planned "
-                  f"{optimal['loss_as_planned']['value']:.3f} nats a token (a dense law; a mixture does better)")  # fmt: skip
+                  f"{optimal['loss_as_planned']['value']:.3f} nats a token (a law of dense models)")  # fmt: skip
     for flag in d["regulators"]["counted"]["thresholds"]:
         state = "passes" if flag["passed"] else "stays below"
         doubt = ", within the margin of 30%" if flag["within_margin"] else ""

@@ -73,13 +73,9 @@ def fit(rows: Sequence[Row]) -> Fit:
     x = np.array([features(row.run, count_model) for row in rows])
     y = np.array([row.log_utilisation for row in rows])
     names = np.array([row.developer for row in rows])
-    same = (names[:, None] == names[None, :]).astype(float)
+    sums = _sums(x, y, names)
     best = max(
-        (
-            (*_solve(x, y, between**2 * same + within**2 * np.eye(len(y))), between, within)
-            for between in GRID
-            for within in GRID
-        ),
+        ((*_solve(sums, between, within), between, within) for between in GRID for within in GRID),
         key=lambda solved: solved[0],
     )
     low, middle, high = _error_quantiles(y - x @ best[1], names)
@@ -101,20 +97,48 @@ def _error_quantiles(errors: np.ndarray, names: np.ndarray) -> tuple[float, floa
     return (low - middle) * wider, middle, (high - middle) * wider
 
 
-def _solve(x: np.ndarray, y: np.ndarray, variance: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Generalised least squares with the priors; the restricted log-likelihood, coefficients and their covariance."""
-    precision, mean = _priors()
-    inverse = np.linalg.inv(variance)
-    curvature = x.T @ inverse @ x + precision
-    covariance = np.linalg.inv(curvature)
-    coefficients = covariance @ (x.T @ inverse @ y + precision @ mean)
-    error, shift = y - x @ coefficients, coefficients - mean
-    likelihood = -0.5 * (
-        np.linalg.slogdet(variance)[1]
-        + np.linalg.slogdet(curvature)[1]
-        + error @ inverse @ error
-        + shift @ precision @ shift
+@dataclass(frozen=True)
+class _Sums:
+    """All that the likelihood needs of the data, so that a grid of deviations costs next to nothing."""
+
+    xx: np.ndarray
+    xy: np.ndarray
+    yy: float
+    counts: np.ndarray  # runs of each developer
+    x: np.ndarray  # sums over each developer
+    y: np.ndarray
+
+
+def _sums(x: np.ndarray, y: np.ndarray, names: np.ndarray) -> _Sums:
+    groups = [names == name for name in sorted(set(names))]
+    return _Sums(
+        x.T @ x,
+        x.T @ y,
+        float(y @ y),
+        np.array([group.sum() for group in groups]),
+        np.array([x[group].sum(axis=0) for group in groups]),
+        np.array([y[group].sum() for group in groups]),
     )
+
+
+def _solve(sums: _Sums, between: float, within: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Generalised least squares with the priors; the restricted log-likelihood, coefficients and their covariance.
+
+    The variance of a developer with n runs is within^2 I + between^2 J, whose inverse is (I - c J) / within^2 with
+    c = between^2 / (within^2 + n between^2), and whose determinant is within^(2n-2) (within^2 + n between^2).
+    """
+    precision, mean = _priors()
+    shrink = between**2 / (within**2 + sums.counts * between**2)
+    xx = (sums.xx - (sums.x * shrink[:, None]).T @ sums.x) / within**2
+    xy = (sums.xy - sums.x.T @ (shrink * sums.y)) / within**2
+    yy = (sums.yy - shrink @ sums.y**2) / within**2
+    curvature = xx + precision
+    covariance = np.linalg.inv(curvature)
+    coefficients = covariance @ (xy + precision @ mean)
+    determinant = np.sum((sums.counts - 1) * np.log(within**2) + np.log(within**2 + sums.counts * between**2))
+    misfit = yy - 2 * xy @ coefficients + coefficients @ xx @ coefficients
+    shift = coefficients - mean
+    likelihood = -0.5 * (determinant + np.linalg.slogdet(curvature)[1] + misfit + shift @ precision @ shift)
     return float(likelihood), coefficients, covariance
 
 

@@ -7,25 +7,13 @@ against a meta-device count of the class itself (`tests/cost/test_parameters.py`
 from __future__ import annotations
 
 import difflib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from fathom.cost.architecture import (
-    Architecture,
-    Attention,
-    CompressedAttention,
-    Dense,
-    Experts,
-    GroupedAttention,
-    Indexer,
-    LatentAttention,
-    Layer,
-)
+from fathom.cost.architecture import Architecture, Dense, Experts, GroupedAttention, Layer
+from fathom.cost.huggingface_deepseek import deepseek, deepseek_v4, glm4_moe
+from fathom.cost.huggingface_parts import Config, build, grouped, stack, windows
 from fathom.errors import FathomError
-
-Config = Mapping[str, Any]
 
 
 def architecture_from_config(config: Config) -> Architecture:
@@ -46,60 +34,30 @@ def architecture_from_config(config: Config) -> Architecture:
         raise FathomError(f"the config of a {kind} model lacks {missing}: add it as in the published file") from None
 
 
-def _build(c: Config, layers: Iterable[Layer], **more: Any) -> Architecture:
-    """Collect equal layers into groups."""
-    groups = Counter(layers)
-    shape = {
-        "vocab_size": c["vocab_size"],
-        "hidden_size": c.get("hidden_size") or c.get("n_embd") or c.get("d_model"),
-        "tie_word_embeddings": c.get("tie_word_embeddings", False),
-    }
-    stack = tuple(replace(layer, count=count) for layer, count in groups.items())
-    return Architecture(**{**shape, "layers": stack, **more})
-
-
-def _grouped(c: Config, **more: Any) -> GroupedAttention:
-    heads = c["num_attention_heads"]
-    kv_heads = c.get("num_key_value_heads") or heads
-    head_dim = c.get("head_dim") or c["hidden_size"] // heads
-    return GroupedAttention(**{"num_heads": heads, "num_kv_heads": kv_heads, "head_dim": head_dim, **more})
-
-
-def _stack(c: Config, attention: Attention, feed_forward: Dense | Experts, **more: Any) -> list[Layer]:
-    return [Layer(count=1, attention=attention, feed_forward=feed_forward, **more)] * c["num_hidden_layers"]
-
-
-def _windows(c: Config, attention: GroupedAttention, default: list[str] | None = None) -> list[GroupedAttention]:
-    """One attention a layer, windowed where `layer_types` says so."""
-    types = c.get("layer_types") or default or ["full_attention"] * c["num_hidden_layers"]
-    window = c.get("sliding_window") or 0
-    return [replace(attention, window=window if kind == "sliding_attention" else 0) for kind in types]
-
-
 def _llama(c: Config) -> Architecture:
     bias = bool(c.get("attention_bias", False))
-    attention = _grouped(c, qkv_bias=bias, output_bias=bias, window=c.get("sliding_window") or 0)
-    return _build(c, _stack(c, attention, Dense(width=c["intermediate_size"], bias=bool(c.get("mlp_bias", False)))))
+    attention = grouped(c, qkv_bias=bias, output_bias=bias, window=c.get("sliding_window") or 0)
+    return build(c, stack(c, attention, Dense(width=c["intermediate_size"], bias=bool(c.get("mlp_bias", False)))))
 
 
 def _qwen2(c: Config) -> Architecture:
-    return _build(c, _stack(c, _grouped(c, qkv_bias=True), Dense(width=c["intermediate_size"])))
+    return build(c, stack(c, grouped(c, qkv_bias=True), Dense(width=c["intermediate_size"])))
 
 
 def _qk_normed(c: Config) -> GroupedAttention:
-    attention = _grouped(c)
+    attention = grouped(c)
     return replace(attention, norm_weights=2 * attention.head_dim)
 
 
 def _qwen3(c: Config) -> Architecture:
-    return _build(c, _stack(c, _qk_normed(c), Dense(width=c["intermediate_size"])))
+    return build(c, stack(c, _qk_normed(c), Dense(width=c["intermediate_size"])))
 
 
 def _qwen3_moe(c: Config) -> Architecture:
     experts = Experts(
         num_experts=c["num_experts"], num_per_token=c["num_experts_per_tok"], width=c["moe_intermediate_size"]
     )
-    return _build(c, _stack(c, _qk_normed(c), experts))
+    return build(c, stack(c, _qk_normed(c), experts))
 
 
 def _qwen2_moe(c: Config) -> Architecture:
@@ -110,54 +68,54 @@ def _qwen2_moe(c: Config) -> Architecture:
         shared_width=c["shared_expert_intermediate_size"],
         shared_gate=True,
     )
-    return _build(c, _stack(c, _grouped(c, qkv_bias=True), experts))
+    return build(c, stack(c, grouped(c, qkv_bias=True), experts))
 
 
 def _mixtral(c: Config) -> Architecture:
     experts = Experts(
         num_experts=c["num_local_experts"], num_per_token=c["num_experts_per_tok"], width=c["intermediate_size"]
     )
-    return _build(c, _stack(c, _grouped(c), experts))
+    return build(c, stack(c, grouped(c), experts))
 
 
 def _whole_qk_norm(c: Config) -> GroupedAttention:
     """OLMo 2's norms run over the whole projection, not head by head."""
-    a = _grouped(c)
+    a = grouped(c)
     return replace(a, norm_weights=(a.num_heads + a.num_kv_heads) * a.head_dim)
 
 
 def _olmo(c: Config) -> Architecture:
-    layers = _stack(c, _grouped(c), Dense(width=c["intermediate_size"]), norm_weights=0)
-    return _build(c, layers, final_norm_weights=0)
+    layers = stack(c, grouped(c), Dense(width=c["intermediate_size"]), norm_weights=0)
+    return build(c, layers, final_norm_weights=0)
 
 
 def _olmo2(c: Config) -> Architecture:
     pattern = ["full_attention" if (i + 1) % 4 == 0 else "sliding_attention" for i in range(c["num_hidden_layers"])]
-    windows = _windows(c, _whole_qk_norm(c), pattern if c["model_type"] == "olmo3" else None)
+    attentions = windows(c, _whole_qk_norm(c), pattern if c["model_type"] == "olmo3" else None)
     dense = Dense(width=c["intermediate_size"])
-    return _build(c, [Layer(count=1, attention=a, feed_forward=dense) for a in windows])
+    return build(c, [Layer(count=1, attention=a, feed_forward=dense) for a in attentions])
 
 
 def _olmoe(c: Config) -> Architecture:
     experts = Experts(
         num_experts=c["num_experts"], num_per_token=c["num_experts_per_tok"], width=c["intermediate_size"]
     )
-    return _build(c, _stack(c, _whole_qk_norm(c), experts))
+    return build(c, stack(c, _whole_qk_norm(c), experts))
 
 
 def _gemma(c: Config) -> Architecture:
     tied = {"tie_word_embeddings": True}
-    return _build(c, _stack(c, _grouped(c), Dense(width=c["intermediate_size"])), **tied)
+    return build(c, stack(c, grouped(c), Dense(width=c["intermediate_size"])), **tied)
 
 
 def _gemma2(c: Config) -> Architecture:
     third = c["model_type"] != "gemma2"
     every = c.get("sliding_window_pattern", 6) if third else 2
     kinds = ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(c["num_hidden_layers"])]
-    windows = _windows(c, _qk_normed(c) if third else _grouped(c), kinds)
+    attentions = windows(c, _qk_normed(c) if third else grouped(c), kinds)
     dense = Dense(width=c["intermediate_size"])
-    layers = [Layer(count=1, attention=a, feed_forward=dense, norm_weights=4) for a in windows]
-    return _build(c, layers, tie_word_embeddings=True)
+    layers = [Layer(count=1, attention=a, feed_forward=dense, norm_weights=4) for a in attentions]
+    return build(c, layers, tie_word_embeddings=True)
 
 
 def _gpt2(c: Config) -> Architecture:
@@ -166,7 +124,7 @@ def _gpt2(c: Config) -> Architecture:
     attention = GroupedAttention(**heads, qkv_bias=True, output_bias=True)
     dense = Dense(width=c.get("n_inner") or 4 * D, matrices=2, bias=True)
     layer = Layer(count=1, attention=attention, feed_forward=dense, norm_weights=4)
-    return _build(
+    return build(
         c, [layer] * c["n_layer"], tie_word_embeddings=True, position_weights=c["n_positions"] * D, final_norm_weights=2
     )
 
@@ -174,9 +132,9 @@ def _gpt2(c: Config) -> Architecture:
 def _opt(c: Config) -> Architecture:
     D = c["hidden_size"]
     dense = Dense(width=c["ffn_dim"], matrices=2, bias=True)
-    layers = _stack(c, _grouped(c, qkv_bias=True, output_bias=True), dense, norm_weights=4)
+    layers = stack(c, grouped(c, qkv_bias=True, output_bias=True), dense, norm_weights=4)
     embedding = c.get("word_embed_proj_dim") or D
-    return _build(
+    return build(
         c,
         layers,
         tie_word_embeddings=c.get("tie_word_embeddings", True),
@@ -193,35 +151,35 @@ def _bloom(c: Config) -> Architecture:
     )
     layer = Layer(count=1, attention=attention, feed_forward=Dense(width=4 * D, matrices=2, bias=True), norm_weights=4)
     shape = {"hidden_size": D, "tie_word_embeddings": True, "final_norm_weights": 2, "embedding_norm_weights": 2}
-    return _build(c, [layer] * (c.get("n_layer") or c["num_hidden_layers"]), **shape)
+    return build(c, [layer] * (c.get("n_layer") or c["num_hidden_layers"]), **shape)
 
 
 def _mpt(c: Config) -> Architecture:
     D, heads = c["d_model"], c["n_heads"]
     attention = GroupedAttention(num_heads=heads, num_kv_heads=heads, head_dim=D // heads)
     layer = Layer(count=1, attention=attention, feed_forward=Dense(width=c.get("expansion_ratio", 4) * D, matrices=2))
-    return _build(c, [layer] * c["n_layers"], tie_word_embeddings=True)
+    return build(c, [layer] * c["n_layers"], tie_word_embeddings=True)
 
 
 def _gpt_neox(c: Config) -> Architecture:
     dense = Dense(width=c["intermediate_size"], matrices=2, bias=True)
-    layers = _stack(c, _grouped(c, qkv_bias=True, output_bias=True), dense, norm_weights=4)
-    return _build(c, layers, final_norm_weights=2)
+    layers = stack(c, grouped(c, qkv_bias=True, output_bias=True), dense, norm_weights=4)
+    return build(c, layers, final_norm_weights=2)
 
 
 def _falcon(c: Config) -> Architecture:
     """One norm for attention and feed-forward in 7B, one each in 40B and 180B."""
     new = c.get("new_decoder_architecture", False)
     kv_heads = c["num_kv_heads"] if new else (1 if c.get("multi_query", True) else c["num_attention_heads"])
-    attention = _grouped({**c, "num_key_value_heads": kv_heads})
+    attention = grouped({**c, "num_key_value_heads": kv_heads})
     dense = Dense(width=c.get("ffn_hidden_size") or 4 * c["hidden_size"], matrices=2)
     norms = 4 if new and c.get("num_ln_in_parallel_attn") != 1 else 2
-    return _build(c, _stack(c, attention, dense, norm_weights=norms), tie_word_embeddings=True, final_norm_weights=2)
+    return build(c, stack(c, attention, dense, norm_weights=norms), tie_word_embeddings=True, final_norm_weights=2)
 
 
 def _gpt_oss(c: Config) -> Architecture:
     pattern = ["sliding_attention" if i % 2 == 0 else "full_attention" for i in range(c["num_hidden_layers"])]
-    windows = _windows(c, _grouped(c, qkv_bias=True, output_bias=True, sinks=True), pattern)
+    attentions = windows(c, grouped(c, qkv_bias=True, output_bias=True, sinks=True), pattern)
     experts = Experts(
         num_experts=c["num_local_experts"],
         num_per_token=c["num_experts_per_tok"],
@@ -229,13 +187,13 @@ def _gpt_oss(c: Config) -> Architecture:
         bias=True,
         router_bias=True,
     )
-    return _build(c, [Layer(count=1, attention=a, feed_forward=experts) for a in windows])
+    return build(c, [Layer(count=1, attention=a, feed_forward=experts) for a in attentions])
 
 
 def _ernie(c: Config) -> Architecture:
     dense = Dense(width=c["intermediate_size"])
     if "moe_num_experts" not in c:
-        return _build(c, _stack(c, _grouped(c), dense), tie_word_embeddings=c.get("tie_word_embeddings", True))
+        return build(c, stack(c, grouped(c), dense), tie_word_embeddings=c.get("tie_word_embeddings", True))
     width = c["moe_intermediate_size"]
     experts = Experts(
         num_experts=c["moe_num_experts"],
@@ -246,10 +204,10 @@ def _ernie(c: Config) -> Architecture:
     first, last = c.get("moe_layer_start_index", 1), c.get("moe_layer_end_index", -1)
     last = c["num_hidden_layers"] - 1 if last == -1 else last
     layers = [
-        Layer(count=1, attention=_grouped(c), feed_forward=experts if first <= i <= last else dense)
+        Layer(count=1, attention=grouped(c), feed_forward=experts if first <= i <= last else dense)
         for i in range(c["num_hidden_layers"])
     ]
-    return _build(c, layers, tie_word_embeddings=c.get("tie_word_embeddings", True))
+    return build(c, layers, tie_word_embeddings=c.get("tie_word_embeddings", True))
 
 
 def _llama4(c: Config) -> Architecture:
@@ -261,7 +219,7 @@ def _llama4(c: Config) -> Architecture:
         shared_width=c["intermediate_size"],
     )
     dense, step = Dense(width=c["intermediate_size_mlp"]), c.get("interleave_moe_layer_step", 1)
-    chunked, whole = _grouped(c, chunk=c.get("attention_chunk_size", 8192)), _grouped(c)
+    chunked, whole = grouped(c, chunk=c.get("attention_chunk_size", 8192)), grouped(c)
     layers = [
         Layer(
             count=1,
@@ -270,89 +228,11 @@ def _llama4(c: Config) -> Architecture:
         )
         for i in range(c["num_hidden_layers"])
     ]
-    return _build(c, layers)
+    return build(c, layers)
 
 
 def _apertus(c: Config) -> Architecture:
-    return _build(c, _stack(c, _qk_normed(c), Dense(width=c["intermediate_size"], matrices=2)))
-
-
-def _glm4_moe(c: Config) -> Architecture:
-    attention = _grouped(c, qkv_bias=bool(c.get("attention_bias", False)))
-    if c.get("use_qk_norm"):
-        attention = replace(attention, norm_weights=2 * attention.head_dim)
-    return _build(c, _deepseek_layers(c, attention))
-
-
-def _deepseek_layers(c: Config, attention: Attention) -> list[Layer]:
-    dense = Dense(width=c["intermediate_size"])
-    width = c["moe_intermediate_size"]
-    experts = Experts(
-        num_experts=c["n_routed_experts"],
-        num_per_token=c["num_experts_per_tok"],
-        width=width,
-        shared_width=width * (c.get("n_shared_experts") or 0),
-    )
-    first = c.get("first_k_dense_replace", 0)
-    return [
-        Layer(count=1, attention=attention, feed_forward=dense if i < first else experts)
-        for i in range(c["num_hidden_layers"])
-    ]
-
-
-def _deepseek(c: Config) -> Architecture:
-    """V2, V3 and V3.2; the multi-token-prediction module repeats the last layer."""
-    indexer = None
-    if "index_topk" in c:
-        indexer = Indexer(num_heads=c["index_n_heads"], head_dim=c["index_head_dim"], top_k=c["index_topk"])
-    attention = LatentAttention(
-        num_heads=c["num_attention_heads"],
-        q_lora_rank=c.get("q_lora_rank") or 0,
-        kv_lora_rank=c["kv_lora_rank"],
-        qk_nope_head_dim=c["qk_nope_head_dim"],
-        qk_rope_head_dim=c["qk_rope_head_dim"],
-        v_head_dim=c["v_head_dim"],
-        indexer=indexer,
-    )
-    layers = _deepseek_layers(c, attention)
-    mtp = c.get("num_nextn_predict_layers", 0)
-    return _build(c, layers, mtp=layers[-1] if mtp else None, num_mtp=mtp)
-
-
-def _deepseek_v4(c: Config) -> Architecture:
-    experts = Experts(
-        num_experts=c["n_routed_experts"],
-        num_per_token=c["num_experts_per_tok"],
-        width=c["moe_intermediate_size"],
-        shared_width=c["moe_intermediate_size"] * c.get("n_shared_experts", 1),
-    )
-    ratios = list(c["compress_ratios"])[: c["num_hidden_layers"]]
-    streams = c.get("hc_mult", 4)
-    kinds = {ratio: _compressed(c, ratio) for ratio in {*ratios, 0}}
-    layers = [
-        Layer(count=1, attention=kinds[ratio], feed_forward=experts, hyper_connections=streams) for ratio in ratios
-    ]
-    mtp = c.get("num_nextn_predict_layers", 0)
-    window = Layer(count=1, attention=kinds[0], feed_forward=experts, hyper_connections=streams)
-    return _build(c, layers, mtp=window if mtp else None, num_mtp=mtp)
-
-
-def _compressed(c: Config, ratio: int) -> CompressedAttention:
-    """A ratio of 4 is sparse, overlapping and indexed; a larger one dense over its few entries."""
-    sparse = 0 < ratio <= 4
-    indexer = Indexer(num_heads=c["index_n_heads"], head_dim=c["index_head_dim"], top_k=c["index_topk"])
-    return CompressedAttention(
-        num_heads=c["num_attention_heads"],
-        head_dim=c["head_dim"],
-        q_lora_rank=c["q_lora_rank"],
-        window=c["sliding_window"],
-        ratio=ratio,
-        overlap=sparse,
-        output_groups=c["o_groups"],
-        output_rank=c["o_lora_rank"],
-        rope_dim=c.get("qk_rope_head_dim", 64),
-        indexer=indexer if sparse else None,
-    )
+    return build(c, stack(c, _qk_normed(c), Dense(width=c["intermediate_size"], matrices=2)))
 
 
 READERS: dict[str, Callable[[Config], Architecture]] = {
@@ -361,7 +241,7 @@ READERS: dict[str, Callable[[Config], Architecture]] = {
     "mixtral": _mixtral, "granitemoe": _mixtral, "olmo": _olmo, "olmo2": _olmo2, "olmo3": _olmo2, "olmoe": _olmoe,
     "gemma": _gemma, "gemma2": _gemma2, "gemma3_text": _gemma2, "gpt2": _gpt2, "opt": _opt, "bloom": _bloom,
     "mpt": _mpt, "gpt_neox": _gpt_neox, "falcon": _falcon, "gpt_oss": _gpt_oss, "ernie4_5": _ernie,
-    "ernie4_5_moe": _ernie, "llama4_text": _llama4, "apertus": _apertus, "glm4_moe": _glm4_moe,
-    "deepseek_v2": _deepseek, "deepseek_v3": _deepseek, "kimi_k2": _deepseek, "deepseek_v32": _deepseek,
-    "deepseek_v4": _deepseek_v4,
+    "ernie4_5_moe": _ernie, "llama4_text": _llama4, "apertus": _apertus, "glm4_moe": glm4_moe,
+    "deepseek_v2": deepseek, "deepseek_v3": deepseek, "kimi_k2": deepseek, "deepseek_v32": deepseek,
+    "deepseek_v4": deepseek_v4,
 }  # fmt: skip

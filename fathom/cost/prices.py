@@ -16,7 +16,7 @@ from fathom.cost.interval import Interval
 from fathom.errors import FathomError
 
 # Prices older or newer than this around the asked date say little about it, so the nearest are taken.
-WINDOW_DAYS = 400
+WINDOW_DAYS = 270
 # However few or equal the prices on file: rental prices of one device at one time differ by about this factor between
 # hyperscaler list and small clouds (half the spread of the H100 entries of prices.toml).
 SPREAD = 1.5
@@ -65,6 +65,8 @@ def price(name: str, date: str | None = None) -> Price:
     if rows:
         return _price(rows, 1.0, SPREAD, "")
     donor = _donor(device)
+    if device.kind == "cpu" and donor.kind == "cpu":  # clouds rent cores by the piece, whatever their arithmetic
+        return _price(_near(donor.name, when), 1.0, SPREAD, f"as {donor.title}; ")
     scale = device.peak_flops() / donor.peak_flops()
     prefix = f"no price on file for {device.title}: scaled by peak rate from {donor.title}; "
     return _price(_near(donor.name, when), scale, SCALED_SPREAD, prefix)

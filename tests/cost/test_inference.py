@@ -72,7 +72,12 @@ def test_the_roofline_stands_above_published_services(name, device, devices, bat
 def test_deepseek_prefill_is_below_the_roofline():
     """73.7k input tokens/s a node, of which 56.3% hit the cache and cost nothing."""
     service = Service(
-        architecture=shape("deepseek-v3"), device=accelerator("h800"), devices=32, batch=1, context=4989, precision="fp8"
+        architecture=shape("deepseek-v3"),
+        device=accelerator("h800"),
+        devices=32,
+        batch=1,
+        context=4989,
+        precision="fp8",
     )
     computed = 73_700 * (1 - 0.563) / 8
     assert 0.1 < computed / service.prefill_tokens_per_second < 1
@@ -92,7 +97,12 @@ def test_a_step_reads_all_experts_only_when_the_batch_is_large():
 
 def test_what_does_not_fit_has_no_batch():
     service = Service(
-        architecture=shape("deepseek-v3"), device=accelerator("h800"), devices=8, batch=1, context=4096, precision="bf16"
+        architecture=shape("deepseek-v3"),
+        device=accelerator("h800"),
+        devices=8,
+        batch=1,
+        context=4096,
+        precision="bf16",
     )
     assert not service.fits
     assert largest_batch(service) == 0
@@ -107,5 +117,5 @@ def test_dollars_follow_from_rent_and_rate():
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(FathomError, match="serving.batch"):
+    with pytest.raises(FathomError, match=r"serving\.batch"):
         Service(architecture=shape("gpt-2"), device=accelerator("t4"), devices=1, batch=-1, context=10)

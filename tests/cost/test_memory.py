@@ -17,7 +17,13 @@ def test_activations_are_what_autograd_saves(kind):
     """Bytes of the distinct tensors that the reference keeps for its backward pass, weights left out. Its RMSNorm and
     rotary code save some intermediates that a fused kernel would not, hence the margin on one side only."""
     torch = pytest.importorskip("torch")
-    config = {"model_type": kind, **CONFIGS[kind], "hidden_size": 128, "intermediate_size": 384, "attention_bias": False}
+    config = {
+        "model_type": kind,
+        **CONFIGS[kind],
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "attention_bias": False,
+    }
     config.pop("mlp_bias", None)
     model = reference_model(kind, config)
     model.config._attn_implementation = "sdpa"

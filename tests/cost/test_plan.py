@@ -1,0 +1,230 @@
+"""The promise: `fathom plan` answers from a file or from options, and says in one sentence what cannot be meant."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from fathom.cli.plan import command
+from fathom.cost.flops import training_flops
+from fathom.cost.hardware import accelerator
+from fathom.cost.models import known_model
+from fathom.cost.optimal import LAW, compute_optimal
+from fathom.cost.plan import Answer
+from fathom.cost.planfile import plan_from, read_plan
+from fathom.cost.run import Run
+from fathom.errors import FathomError
+
+V3 = {
+    "model": {"name": "deepseek-v3"},
+    "training": {"tokens": 14.8e12, "sequence_length": 4096, "precision": "fp8"},
+    "cluster": {"accelerator": "H800", "count": 2048},
+}
+SIZES = {
+    "model": {"total_parameters": 7e9, "active_parameters": 7e9},
+    "training": {"tokens": 2e12},
+    "cluster": {"accelerator": "NVIDIA A100-SXM4-80GB"},
+}
+
+
+def changed(tables, table, **keys):
+    return {**tables, table: {**tables[table], **keys}}
+
+
+@pytest.fixture(scope="module")
+def answered():
+    return Answer(plan_from(V3)).to_dict()
+
+
+def test_a_file_is_answered_as_one_document(tmp_path):
+    file = tmp_path / "plan.toml"
+    file.write_text(
+        "[model]\ntotal_parameters = 671e9\nactive_parameters = 37e9\nlayers = 61\nhidden_size = 7168\n"
+        '[training]\ntokens = 14.8e12\nsequence_length = 4096\nprecision = "fp8"\n'
+        '[cluster]\naccelerator = "H800"\ncount = 2048\n'
+    )
+    result = CliRunner().invoke(command, [str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["flops"]["unit"] == "FLOP"
+    for name in ("device_hours", "energy_mwh", "cost_usd", "co2_tonnes", "days"):
+        figure = document[name]
+        assert 0 < figure["low"] < figure["median"] < figure["high"], name
+        assert figure["unit"], name
+        assert figure["method"], name
+
+
+def test_only_sizes_tokens_and_device_are_needed():
+    document = Answer(plan_from(SIZES)).to_dict()
+    assert document["cluster"]["count_assumed"]
+    assert document["cluster"]["count"] > 8
+    assert document["memory"]["per_device"] is None
+    assert document["serving"] is None
+
+
+def test_options_and_file_agree_and_options_win(tmp_path):
+    file = tmp_path / "plan.toml"
+    file.write_text('[model]\nname = "llama-3-8b"\n[training]\ntokens = 1e12\n[cluster]\naccelerator = "h100"\n')
+    from_file = CliRunner().invoke(command, [str(file), "--json"])
+    options = ["--model", "llama-3-8b", "--tokens", "1e12", "--accelerator", "h100", "--json"]
+    assert json.loads(from_file.stdout) == json.loads(CliRunner().invoke(command, options).stdout)
+    doubled = json.loads(CliRunner().invoke(command, [str(file), "--tokens", "2e12", "--json"]).stdout)
+    assert doubled["flops"]["value"] == pytest.approx(2 * json.loads(from_file.stdout)["flops"]["value"])
+
+
+def test_people_can_read_it():
+    result = CliRunner().invoke(
+        command, ["--model", "deepseek-v3", "--tokens", "14.8e12", "--accelerator", "h800", "--count", "2048"]
+    )
+    assert result.exit_code == 0, result.output
+    for word in ("device-hours", "US dollars", "Memory a device", "what would change the cost", "cache a token"):
+        assert word in result.output
+
+
+def test_flops_are_the_trainers_own(answered):
+    """One set of formulas: the plan's total is `training_flops` of the same shape."""
+    arch = known_model("deepseek-v3").architecture
+    assert answered["flops"]["value"] == pytest.approx(training_flops(arch, 14.8e12, 4096).total)
+    assert sum(answered["flops_by_component"].values()) == pytest.approx(answered["flops"]["value"])
+
+
+def test_the_chosen_layout_fits(answered):
+    memory = answered["memory"]
+    held = sum(value for name, value in memory["per_device"].items() if name != "unit")
+    assert held <= memory["available"]["value"]
+    assert memory["layouts_that_fit_count"] >= len(memory["layouts_that_fit"]) > 0
+
+
+def test_the_tornado_is_sorted_and_starts_from_the_median(answered):
+    widths = [abs(lever["usd"][1] - lever["usd"][0]) for lever in answered["tornado"]]
+    assert widths == sorted(widths, reverse=True)
+    middle = answered["cost_usd"]["median"]
+    for lever in answered["tornado"]:
+        assert min(lever["usd"]) <= middle * 1.001, lever["what"]
+        assert max(lever["usd"]) >= middle * 0.999, lever["what"]
+
+
+def test_thresholds_of_regulators_are_flagged(answered):
+    flags = answered["regulators"]["counted"]["thresholds"]
+    assert [flag["passed"] for flag in flags] == [True, False, False]
+    assert answered["regulators"]["architecture_way"]["value"] == pytest.approx(6 * 37.55e9 * 14.8e12, rel=1e-3)
+    assert answered["regulators"]["ways_agree_within_margin"]
+
+
+def test_no_dense_model_for_the_same_money_does_better():
+    run = Run(total_parameters=8e9, active_parameters=8e9, tokens=15e12, device=accelerator("h100"), count=1024)
+    best = compute_optimal(run)
+    assert best.loss <= LAW.loss(8e9, 15e12)
+    assert best.parameters > 8e9  # 15T tokens are far past the optimum of 8B
+    assert best.tokens < 15e12
+
+
+def test_the_scaling_law_has_its_optimum_where_the_paper_says():
+    """arXiv:2404.10102: about 20 tokens a parameter is optimal at the compute of Chinchilla (5.88e23 FLOP)."""
+    sizes = [10 ** (10 + step / 100) for step in range(200)]
+    best = min(sizes, key=lambda size: LAW.loss(size, 5.88e23 / 6 / size))
+    assert 10 < 5.88e23 / 6 / best / best < 40
+
+
+def test_a_full_shape_is_counted_exactly():
+    model = {"layers": 32, "hidden_size": 4096, "num_heads": 32, "num_kv_heads": 8, "intermediate_size": 14336,
+             "vocab_size": 128256}  # fmt: skip
+    plan = plan_from({**SIZES, "model": model})
+    assert plan.run.total == pytest.approx(8.03e9, rel=1e-3)
+    published = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+                 "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256}  # fmt: skip
+    assert plan_from({**SIZES, "model": {"config": published}}).run.flops == pytest.approx(plan.run.flops)
+
+
+BAD = [
+    (changed(V3, "cluster", accelerator="h8000"), r"'h8000' is not on file; the nearest names are h800"),
+    (changed(V3, "model", name="deepseek-v33"), r"'deepseek-v33' is not on file; the nearest names are deepseek-v3"),
+    (changed(V3, "training", tokens=14.8), r"tokens = 14.8 is questioned.*write trillions out"),
+    (changed(V3, "training", tokens=14.8e21), r"tokens = 1.48e\+22 is questioned"),
+    (changed(V3, "training", tokens=-1e12), r"tokens = -1e\+12 cannot be"),
+    (changed(V3, "training", tokens=float("nan")), r"tokens = nan is not a finite number"),
+    (changed(V3, "training", tokens=float("inf")), r"tokens = inf is not a finite number"),
+    (changed(V3, "training", tokens="14.8T"), r"tokens = '14.8T' is not a number"),
+    (changed(V3, "training", sequence_length=4), r"sequence_length = 4 is questioned.*4096, not 4"),
+    (changed(V3, "training", precision="fp9"), r"precision 'fp9' is not known; did you mean 'fp8'"),
+    (changed(V3, "training", token=1e12), r"key 'token' in \[training\] is not known; did you mean 'tokens'"),
+    (changed(V3, "training", optimizer="adamm"), r"optimizer = 'adamm' is not known"),
+    (changed(V3, "cluster", count=0), r"count = 0 cannot be"),
+    (changed(SIZES, "model", active_parameters=70e9), r"cannot exceed model.total_parameters.*exchanged"),
+    (changed(SIZES, "model", total_parameters=7, active_parameters=7), r"write billions out"),
+    (changed(SIZES, "training", tokens=5e7), r"for 7e\+09 active parameters is questioned.*mixed up"),
+    (changed(V3, "model", total_parameters=67e9), r"total_parameters = 6.7e\+10 is questioned: the named shape has"),
+    ({**V3, "model": {}}, r"must give a known 'name', or 'total_parameters'"),
+    ({**V3, "cluster": {}}, r"\[cluster\] lacks 'accelerator'"),
+    ({**V3, "training": {}}, r"\[training\] lacks 'tokens'"),
+    ({**V3, "model": "deepseek-v3"}, r"'model' must be a table"),
+    ({**V3, "clusters": {}}, r"key 'clusters' in the plan is not known; did you mean 'cluster'"),
+    (changed(V3, "training", date="soon"), r"is not a date"),
+]
+
+
+@pytest.mark.parametrize(("tables", "says"), BAD, ids=[says[:40] for _, says in BAD])
+def test_what_cannot_be_meant_is_said_in_one_sentence(tables, says):
+    with pytest.raises(FathomError, match=says) as caught:
+        Answer(plan_from(tables)).to_dict()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_without_a_part_in_the_answer_is_noted():
+    plan = plan_from(changed(V3, "cluster", region="Iceland"))
+    assert plan.notes == ("'region' in [cluster] has no part in the answer",)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "there is no plan file"), (b"[model", "is not valid TOML"), (b"\xff\xfe", "is not a text file")],
+)
+def test_unreadable_files_are_named(tmp_path, content, says):
+    file = tmp_path / "plan.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(FathomError, match=says):
+        read_plan(file)
+
+
+def test_nothing_to_plan_says_how():
+    result = CliRunner().invoke(command, [])
+    assert isinstance(result.exception, FathomError)
+    assert "--model deepseek-v3" in str(result.exception)
+
+
+def test_the_command_line_exits_with_two(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fathom", "plan", str(tmp_path / "none.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_planning_loads_neither_torch_nor_scipy(tmp_path):
+    code = (
+        "import sys; from click.testing import CliRunner; from fathom.cli.plan import command;"
+        "options = ['--model', 'deepseek-v3', '--tokens', '1e12', '--accelerator', 'h800', '--json'];"
+        "r = CliRunner().invoke(command, options);"
+        "assert r.exit_code == 0, r.output;"
+        "print([m for m in ('torch', 'scipy', 'numpy', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_chart_is_drawn(tmp_path):
+    chart = tmp_path / "plan.svg"
+    options = ["--model", "llama-3-8b", "--tokens", "1e12", "--accelerator", "h100", "--chart", str(chart)]
+    assert CliRunner().invoke(command, options).exit_code == 0
+    assert "<svg" in chart.read_text()
+    wrong = CliRunner().invoke(command, [*options[:-1], str(tmp_path / "plan.doc")])
+    assert "must end in .svg" in str(wrong.exception)
