@@ -112,7 +112,7 @@ def write(rows: list[Row], model: Fit, held: list[HeldOut], scores: dict[str, An
                 "developer": one.row.developer,
                 "device": one.row.run.device.name,
                 "utilisation": math.exp(one.row.log_utilisation),
-                "predicted": math.exp(one.predicted[1]),
+                "predicted": one.predicted[1],
             }
             for one in sorted(held, key=lambda one: one.row.claim)
         ],

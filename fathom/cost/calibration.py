@@ -13,7 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fathom.cost.efficiency import FEATURES, MIDDLE_UTILISATION, REFERENCE_HOURS, features, interval_ends
+from fathom.cost.efficiency import (
+    FEATURES,
+    MIDDLE_UTILISATION,
+    REFERENCE_HOURS,
+    bounded,
+    features,
+    interval_ends,
+)
 from fathom.cost.run import Run
 
 # Standard deviation of the priors on the logarithm of utilisation; the intercept is free.
@@ -59,11 +66,11 @@ class Fit:
         return float(np.hypot(self.between_sd, self.within_sd))
 
     def predict(self, run: Run) -> tuple[float, float, float]:
-        """Log utilisation of a run of an unseen developer: 10%, median, 90%."""
+        """Utilisation of a run of an unseen developer: 10%, median, 90%."""
         x = np.array(features(run, self.count_model))
         middle = float(x @ self.coefficients) + self.median_error
         low, high = interval_ends(self.error_low, self.error_high, self.log_sd, float(x @ self.covariance @ x))
-        return middle + low, middle, middle + high
+        return bounded(middle, low, high)
 
 
 def fit(rows: Sequence[Row]) -> Fit:
@@ -159,14 +166,14 @@ def fit_count_model(rows: Iterable[Row]) -> list[float]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A run predicted by a model that saw nothing of its group: log utilisation at 10%, median, 90%."""
+    """A run predicted by a model that saw nothing of its group: utilisation at 10%, median, 90%."""
 
     row: Row
     predicted: tuple[float, float, float]
 
     @property
     def hours(self) -> tuple[float, float, float]:
-        low, middle, high = (self.row.run.device_hours(float(np.exp(value))) for value in reversed(self.predicted))
+        low, middle, high = (self.row.run.device_hours(share) for share in reversed(self.predicted))
         return low, middle, high
 
     @property

@@ -19,16 +19,23 @@ from fathom.cost.hardware import canonical_precision
 from fathom.cost.interval import Interval
 from fathom.cost.run import Run
 
-FEATURES = ("one", "fast_device", "small", "small_on_fast", "scale", "fp8")
+FEATURES = ("one", "fast_device", "size", "small_on_fast", "scale", "fp8", "few_tokens")
 # The A100: devices up to its rate kept their units busy about equally well, faster ones less.
 REFERENCE_PEAK_FLOPS = 312e12
 H100_OVER_A100 = math.log(989.4 / 312)
-# Below this many active parameters one layer's products are too small to fill a device.
+REFERENCE_PARAMETERS = 7e9
+# Below this many active parameters one layer's products are too small to fill a fast device.
 SMALL_PARAMETERS = 3e9
+# Chinchilla's ratio (arXiv:2203.15556): runs on older devices with fewer tokens a parameter were planned before it was
+# known, with the software of 2020 to 2022. GPT-3's 1.7 is the least among them.
+EARLY_TOKENS_PER_PARAMETER, LEAST_TOKENS_PER_PARAMETER = 20.0, 1.7
 REFERENCE_COUNT = 256
 # Utilisation with which the typical number of devices is looked up (the middle of the published runs).
 MIDDLE_UTILISATION = 0.33
 REFERENCE_HOURS = 1e5
+# The effects are lines, and lines leave the range of what was fitted: no whole run on file got more than 0.67 of its
+# peak (MobileLLM-1B), and large products alone get about 0.8.
+MOST_UTILISATION, HIGHEST_UTILISATION = 0.67, 0.8
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,15 @@ def predict(run: Run) -> Prediction:
     median = sum(w * value for w, value in zip(weights, x, strict=True)) + fit["median_error"]
     doubt = sum(x[i] * fit["covariance"][i][j] * x[j] for i in range(len(x)) for j in range(len(x)))
     ends = interval_ends(fit["error_low"], fit["error_high"], fit["log_sd"], doubt)
-    low, middle, high = (min(math.exp(median + end), 1.0) for end in (ends[0], 0.0, ends[1]))
+    low, middle, high = bounded(median, *ends)
     reasons = {name: math.exp(w * value) for name, w, value in zip(FEATURES, weights, x, strict=True)}
     return Prediction(Interval(low, middle, high), reasons)
+
+
+def bounded(log_median: float, low: float, high: float) -> tuple[float, float, float]:
+    """Utilisation at 10%, the median and 90% from its logarithm and the ends around it, within what was ever reached."""
+    middle = min(math.exp(log_median), MOST_UTILISATION)
+    return middle * math.exp(low), middle, min(middle * math.exp(high), HIGHEST_UTILISATION)
 
 
 def interval_ends(low: float, high: float, log_sd: float, doubt: float) -> tuple[float, float]:
@@ -82,11 +95,20 @@ def features(run: Run, count_model: list[float]) -> list[float]:
     return [
         1.0,
         fast,
-        small,
+        math.log(run.active / REFERENCE_PARAMETERS),
         fast * small,
         math.log(count / REFERENCE_COUNT),
         float(fp8),
+        _few_tokens(run),
     ]
+
+
+def _few_tokens(run: Run) -> float:
+    """log of how far below Chinchilla's ratio a run on a device up to the A100 stays: a mark of its years."""
+    if run.peak_flops > 1.1 * REFERENCE_PEAK_FLOPS:
+        return 0.0
+    ratio = max(run.tokens / run.active, LEAST_TOKENS_PER_PARAMETER)
+    return max(0.0, math.log(EARLY_TOKENS_PER_PARAMETER / ratio))
 
 
 def typical_count(run: Run, count_model: list[float] | None = None) -> float:
