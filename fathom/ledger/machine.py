@@ -21,7 +21,7 @@ from fathom.ledger.chain import digest
 
 # The packages whose version can change a result or a figure.
 _TELLING_PACKAGES = (
-    "torch", "numpy", "safetensors", "tokenizers", "transformers", "gguf", "datasets", "datatrove", "pyarrow",
+    "torch", "numpy", "safetensors", "tokenizers", "transformers", "gguf", "datasets", "rensa", "ftfy", "pyarrow",
     "reasoning-gym", "rfc8785", "pydantic", "zeus", "nvidia-ml-py",
 )  # fmt: skip
 _TELLING_VARIABLES = (
