@@ -1,7 +1,7 @@
 """Fit the efficiency model on the claims on file and judge it on developers left out.
 
 `python -m benchmarks.efficiency_model` prints the table and, on the last line, one JSON document;
-`--write` also renews `fathom/cost/efficiency.toml`, `docs/efficiency-model.svg`, the tables of
+`--write` also renews `fathom/cost/efficiency.toml`, the pictures and the tables of
 `docs/efficiency-model.md` and `benchmarks/results/efficiency_model.json`.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 import tomli_w
 
 from fathom.cost.calibration import PRIOR_SD, Fit, HeldOut, Row, fit, leave_one_group_out, score
+from fathom.cost.charts import draw_cost_over_size
 from fathom.cost.claimed_run import run_of
 from fathom.cost.claims import all_on_file
 from fathom.cost.efficiency import FEATURES
@@ -122,6 +123,7 @@ def write(rows: list[Row], model: Fit, held: list[HeldOut], scores: dict[str, An
     results = {"scores": scores, "runs": len(rows), "developers": len({row.developer for row in rows})}
     (ROOT / "benchmarks/results/efficiency_model.json").write_text(json.dumps(results, indent=1) + "\n")
     plot(held, ROOT / "docs/efficiency-model.svg")
+    draw_cost_over_size(ROOT / "docs/cost-over-size.svg")
     if PAGE.exists():
         renew_page(model, held, scores)
 

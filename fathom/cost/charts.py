@@ -13,6 +13,7 @@ def draw_plan(answer: Answer, path: str | Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "fathom"  # the same picture for the same figures, byte for byte
     from matplotlib import pyplot
 
     figure, (flops, memory, levers) = pyplot.subplots(1, 3, figsize=(13, 4.2))
@@ -29,7 +30,7 @@ def draw_plan(answer: Answer, path: str | Path) -> None:
     _tornado(levers, answer)
     figure.suptitle(answer.plan.run.name or "plan")
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
     pyplot.close(figure)
 
 
@@ -58,6 +59,7 @@ def draw_cost_over_size(path: str | Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "fathom"  # the same picture for the same figures, byte for byte
     from matplotlib import pyplot
 
     from fathom.cost.estimate import estimate
@@ -82,5 +84,5 @@ def draw_cost_over_size(path: str | Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="active parameters", ylabel="US dollars (80% interval), H100 rented")
     axes.legend(frameon=False)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
     pyplot.close(figure)

@@ -72,7 +72,7 @@ def predict(run: Run) -> Prediction:
 
 
 def bounded(log_median: float, low: float, high: float) -> tuple[float, float, float]:
-    """Utilisation at 10%, the median and 90% from its logarithm and the ends around it, within what was ever reached."""
+    """Utilisation at 10%, the median and 90%, from its logarithm and the ends around it, within what was reached."""
     middle = min(math.exp(log_median), MOST_UTILISATION)
     return middle * math.exp(low), middle, min(middle * math.exp(high), HIGHEST_UTILISATION)
 
