@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fathom.model.config import ModelConfig
 from fathom.model.kernels.experts import ExpertsFunction
-from fathom.model.kernels.functions import usable
+from fathom.model.kernels.functions import FeedForwardFunction, usable
 from fathom.model.ops import Linear, swiglu
 
 
@@ -26,6 +26,9 @@ class FeedForward(nn.Module):
         self.down_proj = Linear(width, hidden_size)
 
     def forward(self, x_MD: Tensor) -> Tensor:
+        if usable(x_MD):
+            weights = (self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight)
+            return FeedForwardFunction.apply(x_MD, *weights)
         return self.down_proj(swiglu(self.gate_proj(x_MD), self.up_proj(x_MD)))
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fathom.model.kernels.functions import RMSNormFunction, SwiGLUFunction, softmax_slopes, usable
+from fathom.model.kernels.functions import RMSNormFunction, softmax_slopes, usable
 
 
 class Linear(nn.Linear):
@@ -47,7 +47,7 @@ class RMSNorm(nn.Module):
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up (arXiv:2002.05202)."""
-    return SwiGLUFunction.apply(gate, up) if usable(gate) else F.silu(gate) * up
+    return F.silu(gate) * up
 
 
 class _CrossEntropySum(torch.autograd.Function):

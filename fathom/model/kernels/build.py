@@ -20,10 +20,7 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("cpu.cpp")
 # Sums may be reordered into vectors (that is what -fassociative-math allows, with the two it needs); infinities and NaN keep
 # their meaning, and no floating-point mode of the process is touched, as -ffast-math would.
-FLAGS = (
-    "-std=c++17 -O3 -march=native -fopenmp -shared -fPIC "
-    "-fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math"
-).split()
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
 
 
 def available() -> bool:
@@ -40,8 +37,8 @@ def library() -> ctypes.CDLL | None:
             "no C++ compiler (g++) was found: training on the processor will be about half as fast", stacklevel=2
         )
         return None
-    path = _cache_directory() / f"passes-{_fingerprint(compiler)}.so"
     try:
+        path = _cache_directory() / f"passes-{_fingerprint(compiler)}.so"
         if not path.exists():
             _compile(compiler, path)
         return _declare(ctypes.CDLL(str(path)))
@@ -59,9 +56,9 @@ def library() -> ctypes.CDLL | None:
 SIGNATURES = {
     "rms_norm": "ppppiif",
     "rms_norm_backward": "ppppppii",
-    "swiglu": "ppppii",
-    "swiglu_backward": "pppppppii",
-    "gather_sum": "ppppiii",
+    "swiglu": "pppii",
+    "swiglu_backward": "pppppii",
+    "gather_sum": "pppiii",
     "pack_heads": "piiiiiippipiiiii",
     "unpack_heads_bf16": "piipiiiiiippiiii",
     "unpack_heads_fp32": "piipiiiiiippiiii",

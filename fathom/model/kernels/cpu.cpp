@@ -99,29 +99,31 @@ void rms_norm_backward(const bf16* dy, const bf16* x, const float* weight, const
 
 // ---- SwiGLU ------------------------------------------------------------------------------------------------------
 
-// h = silu(gate) * up * scale of the row; row_scale may be null (1).
-void swiglu(const bf16* gate, const bf16* up, const float* row_scale, bf16* h, i64 rows, i64 width) {
+// h = silu(gate) * up * scale of the row; row_scale may be null (1). Gate and up lie side by side, [rows, 2 * width].
+void swiglu(const bf16* gate_up, const float* row_scale, bf16* h, i64 rows, i64 width) {
 #pragma omp parallel for schedule(static)
     for (i64 row = 0; row < rows; ++row) {
         float scale = row_scale ? row_scale[row] : 1.0f;
-        const bf16 *g = gate + row * width, *u = up + row * width;
+        const bf16 *g = gate_up + row * 2 * width, *u = g + width;
         bf16* out = h + row * width;
         for (i64 i = 0; i < width; ++i) out[i] = store(load(g[i]) * sigmoid(load(g[i])) * load(u[i]) * scale);
     }
 }
 
-// Gradients of the above; d_scale [rows] where row_scale is given. d_gate and d_up may be gate and up themselves.
-void swiglu_backward(const bf16* dh, const bf16* gate, const bf16* up, const float* row_scale, bf16* d_gate, bf16* d_up,
-                     float* d_scale, i64 rows, i64 width) {
+// Overwrites gate and up by their gradients; d_scale [rows] may be null. Made again on the way: h as above.
+void swiglu_backward(const bf16* dh, bf16* gate_up, const float* row_scale, bf16* h, float* d_scale, i64 rows, i64 width) {
 #pragma omp parallel for schedule(static)
     for (i64 row = 0; row < rows; ++row) {
         float scale = row_scale ? row_scale[row] : 1.0f, dot = 0;
-        i64 start = row * width;
-        for (i64 i = start; i < start + width; ++i) {
-            float g = load(gate[i]), u = load(up[i]), slope = load(dh[i]), s = sigmoid(g);
-            dot += slope * g * s * u;
-            d_gate[i] = store(slope * scale * u * s * (1.0f + g * (1.0f - s)));
-            d_up[i] = store(slope * scale * g * s);
+        bf16 *gate = gate_up + row * 2 * width, *up = gate + width, *out = h + row * width;
+        const bf16* slopes = dh + row * width;
+        for (i64 i = 0; i < width; ++i) {
+            float g = load(gate[i]), u = load(up[i]), slope = load(slopes[i]), s = sigmoid(g);
+            float value = g * s * u;
+            dot += slope * value;
+            out[i] = store(value * scale);
+            gate[i] = store(slope * scale * u * s * (1.0f + g * (1.0f - s)));
+            up[i] = store(slope * scale * g * s);
         }
         if (d_scale) d_scale[row] = dot;
     }
@@ -129,14 +131,14 @@ void swiglu_backward(const bf16* dh, const bf16* gate, const bf16* up, const flo
 
 // ---- experts -----------------------------------------------------------------------------------------------------
 
-// y[m] = sum over a of rows[place[m, a]], added to base[m] where base is given.
-void gather_sum(const bf16* rows, const i64* place, const bf16* base, bf16* y, i64 tokens, i64 per_token, i64 width) {
+// y[m] = sum over a of rows[place[m, a]].
+void gather_sum(const bf16* rows, const i64* place, bf16* y, i64 tokens, i64 per_token, i64 width) {
 #pragma omp parallel
     {
         std::vector<float> total(width);
 #pragma omp for schedule(static)
         for (i64 m = 0; m < tokens; ++m) {
-            for (i64 i = 0; i < width; ++i) total[i] = base ? load(base[m * width + i]) : 0.0f;
+            std::fill(total.begin(), total.end(), 0.0f);
             for (i64 a = 0; a < per_token; ++a) {
                 const bf16* row = rows + place[m * per_token + a] * width;
                 for (i64 i = 0; i < width; ++i) total[i] += load(row[i]);

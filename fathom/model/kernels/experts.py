@@ -1,6 +1,6 @@
 """Routed experts on the processor: sorted once, one product a matrix and expert, everything between fused.
 
-M tokens, A experts of a token, S rows sorted by expert, D hidden_size, E experts, F width of an expert.
+M tokens, A experts of a token, S rows sorted by expert, D hidden_size, E experts, F width of an expert, G = 2F.
 """
 
 from __future__ import annotations
@@ -18,43 +18,34 @@ class ExpertsFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_MD: Tensor, experts_MA: Tensor, weights_MA: Tensor, *stacks: Tensor) -> Tensor:
-        gate_EFD, up_EFD, down_EDF = (stack.to(x_MD.dtype) for stack in stacks)
+        gate_up_EGD, down_EDF = torch.cat(stacks[:2], dim=1).to(x_MD.dtype), stacks[2].to(x_MD.dtype)
         per_token = experts_MA.shape[1]
-        place_MA, tokens_S, counts = _sort_by_expert(experts_MA, len(gate_EFD))
-        x_SD = x_MD.index_select(0, tokens_S)
+        place_MA, tokens_S, counts = _sort_by_expert(experts_MA, len(down_EDF))
         weights_S = weights_MA.new_zeros(len(tokens_S), dtype=torch.float32)
         weights_S[place_MA.flatten()] = weights_MA.float().flatten()
-        gate_SF, up_SF = _products(x_SD, gate_EFD, counts), _products(x_SD, up_EFD, counts)
-        h_SF = torch.empty_like(gate_SF)
-        call("swiglu", gate_SF, up_SF, weights_S, h_SF, *h_SF.shape)
+        gate_up_SG = _products(x_MD.index_select(0, tokens_S), gate_up_EGD, counts)
+        h_SF = x_MD.new_empty(len(tokens_S), gate_up_EGD.shape[1] // 2)
+        call("swiglu", gate_up_SG, weights_S, h_SF, *h_SF.shape)
         y_MD = torch.empty_like(x_MD)
-        call("gather_sum", _products(h_SF, down_EDF, counts), place_MA, None, y_MD, len(x_MD), per_token, x_MD.shape[1])
-        ctx.counts, ctx.per_token = counts, per_token
-        ctx.save_for_backward(x_MD, tokens_S, place_MA, weights_S, gate_SF, up_SF, gate_EFD, up_EFD, down_EDF)
+        call("gather_sum", _products(h_SF, down_EDF, counts), place_MA, y_MD, len(x_MD), per_token, x_MD.shape[1])
+        ctx.counts = counts
+        ctx.save_for_backward(x_MD, tokens_S, place_MA, weights_S, gate_up_SG, gate_up_EGD, down_EDF)
         return y_MD
 
     @staticmethod
     def backward(ctx: Any, dy_MD: Tensor) -> tuple[Tensor | None, ...]:
-        x_MD, tokens_S, place_MA, weights_S, gate_SF, up_SF, gate_EFD, up_EFD, down_EDF = ctx.saved_tensors
+        x_MD, tokens_S, place_MA, weights_S, gate_up_SG, gate_up_EGD, down_EDF = ctx.saved_tensors
         counts = ctx.counts
-        x_SD, dy_SD = x_MD.index_select(0, tokens_S), dy_MD.contiguous().index_select(0, tokens_S)
-        h_SF = torch.empty_like(gate_SF)
-        call("swiglu", gate_SF, up_SF, weights_S, h_SF, *h_SF.shape)
-        d_down_EDF = _weight_gradients(dy_SD, h_SF, counts)
+        dy_SD = dy_MD.contiguous().index_select(0, tokens_S)
         dh_SF = _products(dy_SD, down_EDF.transpose(1, 2), counts)
-        d_gate_SF, d_up_SF, d_weights_S = (
-            torch.empty_like(gate_SF),
-            torch.empty_like(up_SF),
-            torch.empty_like(weights_S),
-        )
-        call("swiglu_backward", dh_SF, gate_SF, up_SF, weights_S, d_gate_SF, d_up_SF, d_weights_S, *gate_SF.shape)
-        d_gate_EFD, d_up_EFD = _weight_gradients(d_gate_SF, x_SD, counts), _weight_gradients(d_up_SF, x_SD, counts)
-        dx_SD = _products(d_gate_SF, gate_EFD.transpose(1, 2), counts)
-        _products(d_up_SF, up_EFD.transpose(1, 2), counts, add_to=dx_SD)
-        dx_MD = torch.empty_like(x_MD)
-        call("gather_sum", dx_SD, place_MA, None, dx_MD, len(x_MD), ctx.per_token, x_MD.shape[1])
-        d_weights_MA = d_weights_S[place_MA].view(len(x_MD), ctx.per_token)
-        return dx_MD, None, d_weights_MA, d_gate_EFD, d_up_EFD, d_down_EDF
+        h_SF, slopes_SG, d_weights_S = torch.empty_like(dh_SF), gate_up_SG.clone(), torch.empty_like(weights_S)
+        call("swiglu_backward", dh_SF, slopes_SG, weights_S, h_SF, d_weights_S, *h_SF.shape)
+        d_down_EDF = _weight_gradients(dy_SD, h_SF, counts).float()
+        d_gate_up_EGD = _weight_gradients(slopes_SG, x_MD.index_select(0, tokens_S), counts)
+        d_gate_EFD, d_up_EFD = (half.float() for half in d_gate_up_EGD.chunk(2, dim=1))
+        dx_SD, dx_MD = _products(slopes_SG, gate_up_EGD.transpose(1, 2), counts), torch.empty_like(x_MD)
+        call("gather_sum", dx_SD, place_MA, dx_MD, len(x_MD), place_MA.shape[1], x_MD.shape[1])
+        return dx_MD, None, d_weights_S[place_MA], d_gate_EFD, d_up_EFD, d_down_EDF
 
 
 # Rows of an expert are filled up to a multiple of this where there are many: the products' library compiles itself anew for
@@ -79,23 +70,21 @@ def _sort_by_expert(experts_MA: Tensor, num_experts: int) -> tuple[Tensor, Tenso
     return place_MA, tokens_S, filled.tolist()
 
 
-def _products(rows_SI: Tensor, weights_EOI: Tensor, counts: list[int], add_to: Tensor | None = None) -> Tensor:
+def _products(rows_SI: Tensor, weights_EOI: Tensor, counts: list[int]) -> Tensor:
     """Each expert's rows times its matrix transposed, [S, O]."""
-    out = rows_SI.new_empty(len(rows_SI), weights_EOI.shape[1]) if add_to is None else add_to
+    out = rows_SI.new_empty(len(rows_SI), weights_EOI.shape[1])
     for rows, weight, place in zip(rows_SI.split(counts), weights_EOI, out.split(counts), strict=True):
-        if len(rows) and add_to is None:
+        if len(rows):
             torch.mm(rows, weight.t(), out=place)
-        elif len(rows):
-            torch.addmm(place, rows, weight.t(), out=place)
     return out
 
 
 def _weight_gradients(slopes_SO: Tensor, rows_SI: Tensor, counts: list[int]) -> Tensor:
-    """Each expert's gradient, fp32 [E, O, I]; exactly zero for an expert without tokens."""
+    """Each expert's gradient [E, O, I]; exactly zero for an expert without tokens."""
     gradient = slopes_SO.new_empty(len(counts), slopes_SO.shape[1], rows_SI.shape[1])
     for slopes, rows, out in zip(slopes_SO.split(counts), rows_SI.split(counts), gradient, strict=True):
         if len(rows):
             torch.mm(slopes.t(), rows, out=out)
         else:
             out.zero_()
-    return gradient.float()
+    return gradient

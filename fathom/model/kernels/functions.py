@@ -1,4 +1,4 @@
-"""The fused passes as differentiable functions: norm, SwiGLU and the loss's softmax, for bf16 on the processor.
+"""The fused passes as differentiable functions: norm, dense SwiGLU and the loss's softmax, for bf16 on the processor.
 
 M tokens, D width, V vocabulary, C tokens of a chunk.
 """
@@ -44,24 +44,31 @@ class RMSNormFunction(torch.autograd.Function):
         return dx, dw, None
 
 
-class SwiGLUFunction(torch.autograd.Function):
-    """silu(gate) * up."""
+class FeedForwardFunction(torch.autograd.Function):
+    """down(silu(gate x) * up x) of rows x [M, D] and fp32 weights [F, D], [F, D], [D, F].
+
+    Gate and up are one product, and what lies between the products is made again in the backward pass rather than kept.
+    """
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        gate, up = gate.contiguous(), up.contiguous()
-        h = torch.empty_like(gate)
-        call("swiglu", gate, up, None, h, gate.numel() // gate.shape[-1], gate.shape[-1])
-        ctx.save_for_backward(gate, up)
-        return h
+    def forward(ctx: Any, x_MD: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Tensor:
+        gate_up = torch.cat((gate_FD, up_FD)).to(x_MD.dtype)
+        down = down_DF.to(x_MD.dtype)
+        joined = x_MD @ gate_up.t()
+        h_MF = x_MD.new_empty(len(x_MD), len(gate_FD))
+        call("swiglu", joined, None, h_MF, *h_MF.shape)
+        ctx.save_for_backward(x_MD, joined, gate_up, down)
+        return h_MF @ down.t()
 
     @staticmethod
-    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor, Tensor]:
-        gate, up = ctx.saved_tensors
-        d_gate, d_up = torch.empty_like(gate), torch.empty_like(up)
-        rows, width = gate.numel() // gate.shape[-1], gate.shape[-1]
-        call("swiglu_backward", dh.contiguous(), gate, up, None, d_gate, d_up, None, rows, width)
-        return d_gate, d_up
+    def backward(ctx: Any, dy_MD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x_MD, joined, gate_up, down = ctx.saved_tensors
+        dy_MD = dy_MD.contiguous()
+        slopes, dh_MF = joined.clone(), dy_MD @ down
+        h_MF = torch.empty_like(dh_MF)
+        call("swiglu_backward", dh_MF, slopes, None, h_MF, None, *h_MF.shape)
+        d_gate, d_up = (slopes.t() @ x_MD).float().chunk(2)
+        return slopes @ gate_up, d_gate, d_up, (dy_MD.t() @ h_MF).float()
 
 
 def softmax_slopes(logits_CV: Tensor, targets_C: Tensor, *, slopes: bool) -> Tensor:
