@@ -19,7 +19,7 @@ OPTIONS = {
     "sequence_length": ("training", "sequence_length"), "precision": ("training", "precision"),
     "batch_tokens": ("training", "batch_tokens"), "optimizer": ("training", "optimizer"),
     "date": ("training", "date"), "accelerator": ("cluster", "accelerator"), "count": ("cluster", "count"),
-    "context": ("serving", "context"),
+    "context": ("serving", "context"), "load": ("serving", "tokens_per_second"),
 }  # fmt: skip
 
 
@@ -36,6 +36,7 @@ OPTIONS = {
 @click.option("--batch-tokens", type=float, help="Tokens of one optimizer step.")
 @click.option("--optimizer", help="adamw, muon or sgd: what the memory must hold.")
 @click.option("--context", type=float, help="Positions in the cache when serving.")
+@click.option("--load", type=float, help="Tokens a second that the service must decode.")
 @click.option("--date", help="Prices of that day, as 2024-12-27; left out, the newest on file.")
 @click.option("--chart", type=click.Path(path_type=Path), help="Also draw it: a .svg, .png or .pdf file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -174,6 +175,12 @@ def _print_serving(console: Console, serving: dict[str, Any] | None) -> None:
                   f"{_short(rate['low'])} to {_short(rate['high'])} tokens/s a device "
                   f"({serving['decode_tokens_per_second_limit']['method']}), "
                   f"${dollars['median']:.2f} (${dollars['low']:.2f} to ${dollars['high']:.2f}) a million")  # fmt: skip
+    if serving["at_load"]:
+        load = serving["at_load"]
+        devices, cost = load["devices"], load["usd_per_million_tokens"]
+        spread = f"{_short(devices['low'])} to {_short(devices['high'])}"
+        console.print(f"For {_short(load['tokens_per_second'])} tokens/s: {_short(devices['median'])} devices ({spread}), "
+                      f"${cost['median']:.2f} a million")  # fmt: skip
 
 
 def _short(value: float) -> str:

@@ -9,6 +9,7 @@ time of sending tokens to them and back. What services really reach of it, again
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from fathom.cost.architecture import Architecture, CompressedAttention, GroupedAttention, LatentAttention
@@ -161,6 +162,17 @@ class Service:
             tokens * s for s in (PUBLISHED_SHARES.low, PUBLISHED_SHARES.median, PUBLISHED_SHARES.high)
         )
         return Interval(rent.low / most, rent.median / middle, rent.high / least)
+
+    def devices_for(self, tokens_per_second: float) -> Interval:
+        """Devices that decode so many tokens a second: whole groups of `devices`, at the share that services reach."""
+        positive("serving.tokens_per_second", tokens_per_second)
+        group = self.decode_tokens_per_second * self.devices
+
+        def needed(share: float) -> float:
+            return float(self.devices * ceil(tokens_per_second / (group * share)))
+
+        shares = PUBLISHED_SHARES
+        return Interval(needed(shares.high), needed(shares.median), needed(shares.low))
 
 
 def largest_batch(service: Service) -> float:

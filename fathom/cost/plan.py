@@ -14,6 +14,7 @@ from fathom.cost.inference import PUBLISHED_SHARES, Service, kv_bytes_per_token,
 from fathom.cost.layouts import Placed, ranked
 from fathom.cost.optimal import Alternative, Lever, compute_optimal, tornado
 from fathom.cost.planfile import Plan
+from fathom.cost.prices import price
 from fathom.cost.regulators import of_run
 from fathom.errors import FathomError
 
@@ -156,6 +157,22 @@ class Answer:
             "usd_per_million_tokens": service.usd_per_million_tokens(self.plan.date).to_dict(
                 "US dollars a million decoded tokens", "rent over tokens at that share, all devices busy"
             ),
+            "at_load": self._at_load(service),
+        }
+
+    def _at_load(self, service: Service) -> dict[str, Any] | None:
+        """Devices and dollars for the tokens a second that `[serving]` asks for; None where it asks for none."""
+        asked = float(self.plan.serving.get("tokens_per_second", 0.0))
+        if not asked:
+            return None
+        devices = service.devices_for(asked)
+        rent = price(service.device.name, self.plan.date).usd_per_hour
+        a_million = devices * rent * (1e6 / (asked * 3600))
+        return {
+            "tokens_per_second": asked,
+            "devices": devices.to_dict("devices", f"whole groups of {service.devices} at that share of the limit"),
+            "usd_per_hour": (devices * rent).to_dict("US dollars an hour", "devices x rental price"),
+            "usd_per_million_tokens": a_million.to_dict("US dollars a million decoded tokens", "dollars over tokens"),
         }
 
 

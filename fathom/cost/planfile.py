@@ -35,7 +35,7 @@ KEYS = {
     "model": {"name", "total_parameters", "active_parameters", "layers", "hidden_size", "config"} | SHAPE,
     "training": {"tokens", "sequence_length", "precision", "batch_tokens", "optimizer", "date"},
     "cluster": {"accelerator", "count"},
-    "serving": {"accelerator", "prompt_tokens", "output_tokens", "context", "precision", "requests_per_second"},
+    "serving": {"accelerator", "prompt_tokens", "output_tokens", "context", "precision", "tokens_per_second"},
 }
 # Below these a figure is a slip of the unit; the smallest models trained on a laptop lie above.
 LEAST = {
@@ -43,6 +43,7 @@ LEAST = {
     "active_parameters": (1e4, "write billions out: 37e9, not 37"),
     "tokens": (1e4, "write trillions out: 14.8e12, not 14.8"),
     "sequence_length": (8, "write thousands out: 4096, not 4"),
+    "context": (8, "write thousands out: 4096, not 4"),
 }
 MOST = {"total_parameters": 1e15, "active_parameters": 1e15, "tokens": 1e17, "sequence_length": 1e8, "count": 1e8}
 # Published runs have from 1.7 (GPT-3) to 15,000 (SmolLM2-135M) tokens an active parameter.
@@ -98,6 +99,8 @@ def plan_from(tables: Mapping[str, Any]) -> Plan:
     )
     canonical_precision(run.precision)
     _question_ratio(run)
+    for key in set(serving) & {"prompt_tokens", "output_tokens", "context", "tokens_per_second"}:
+        _number(serving, "serving", key)
     batch = _number(training, "training", "batch_tokens")
     date, optimizer = training.get("date"), _text(training, "training", "optimizer", "adamw").lower()
     if optimizer not in ("adamw", "muon", "sgd"):

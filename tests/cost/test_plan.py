@@ -108,6 +108,20 @@ def test_the_tornado_is_sorted_and_starts_from_the_median(answered):
         assert max(lever["usd"]) >= middle * 0.999, lever["what"]
 
 
+def test_a_load_takes_whole_groups_of_devices():
+    serving = {"prompt_tokens": 4000, "output_tokens": 1000, "tokens_per_second": 1e6}
+    served = Answer(plan_from({**V3, "serving": serving})).to_dict()["serving"]
+    assert served["context"] == 5000
+    load = served["at_load"]
+    assert load["devices"]["median"] % served["devices"] == 0
+    carried = load["devices"]["median"] * served["decode_tokens_per_second"]["median"]
+    assert carried >= 1e6
+    assert carried - 1e6 <= served["devices"] * served["decode_tokens_per_second"]["median"]
+    assert load["usd_per_million_tokens"]["median"] == pytest.approx(
+        served["usd_per_million_tokens"]["median"] * carried / 1e6, rel=1e-6
+    )
+
+
 def test_thresholds_of_regulators_are_flagged(answered):
     flags = answered["regulators"]["counted"]["thresholds"]
     assert [flag["passed"] for flag in flags] == [True, False, False]
@@ -164,6 +178,10 @@ BAD = [
     ({**V3, "model": "deepseek-v3"}, r"'model' must be a table"),
     ({**V3, "clusters": {}}, r"key 'clusters' in the plan is not known; did you mean 'cluster'"),
     (changed(V3, "training", date="soon"), r"is not a date"),
+    ({**V3, "serving": {"context": 4}}, r"serving.context = 4 is questioned"),
+    ({**V3, "serving": {"tokens_per_second": -1}}, r"serving.tokens_per_second = -1 cannot be"),
+    ({**V3, "serving": {"precision": "int9"}}, r"serving.precision = 'int9' is not known"),
+    ({**V3, "serving": {"accelerator": "h101"}}, r"'h101' is not on file"),
 ]
 
 
