@@ -179,8 +179,10 @@ def _print_serving(console: Console, serving: dict[str, Any] | None) -> None:
         load = serving["at_load"]
         devices, cost = load["devices"], load["usd_per_million_tokens"]
         spread = f"{_short(devices['low'])} to {_short(devices['high'])}"
-        console.print(f"For {_short(load['tokens_per_second'])} tokens/s: {_short(devices['median'])} devices ({spread}), "
-                      f"${cost['median']:.2f} a million")  # fmt: skip
+        asked = _short(load["tokens_per_second"])
+        console.print(
+            f"For {asked} tokens/s: {_short(devices['median'])} devices ({spread}), ${cost['median']:.2f} a million"
+        )
 
 
 def _short(value: float) -> str:
