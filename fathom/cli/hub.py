@@ -54,5 +54,7 @@ def _download(repository: str, revision: str | None) -> Path:
         raise FathomError(
             f"hf:{repository} is not in the local cache and the hub cannot be reached; check the network or HF_ENDPOINT"
         ) from error
+    except (TypeError, KeyError, ValueError) as error:  # what the library does with a listing that is none
+        raise FathomError(f"hf:{repository}: what answers at the hub's address is no hub ({error})") from error
     except (errors.HfHubHTTPError, httpx.HTTPError, errors.OfflineModeIsEnabled) as error:
         raise FathomError(f"hf:{repository} could not be fetched: {str(error).splitlines()[0]}") from error

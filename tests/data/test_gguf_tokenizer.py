@@ -41,7 +41,9 @@ def byte_stand_ins() -> dict[int, str]:
 
 
 class ByHand:
-    """Byte-level BPE written out from the paper, with SmolLM2's rule as llama.cpp states it: digits alone, then GPT-2's."""
+    """Byte-level BPE written out from the paper, with SmolLM2's rule as llama.cpp states it: digits alone, then
+    GPT-2's.
+    """
 
     RULES = (r"\p{N}", r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 

@@ -75,7 +75,9 @@ def test_experts_held_for_inference_compute_what_the_model_does() -> None:
     held = Engine(decoder, dtype=torch.float64).decoder  # not fp32, so that the copy's own code runs
     tokens_BT = torch.randint(0, 97, (2, 30), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        torch.testing.assert_close(held.logits(held(tokens_BT)), decoder.logits(decoder(tokens_BT)), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            held.logits(held(tokens_BT)), decoder.logits(decoder(tokens_BT)), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_a_remembered_conversation_is_read_only_from_where_it_differs() -> None:
@@ -89,7 +91,9 @@ def test_a_remembered_conversation_is_read_only_from_where_it_differs() -> None:
     assert got == greedy_by_full_passes(engine.decoder, second, 12)
     assert stream.timing.reused_tokens == len(first) + len(answer) - 1  # the last token written was never read
     edited = [*first[:5], 90, *first[6:]]
-    assert list(engine.stream(edited, max_new_tokens=6, memory=memory)) == greedy_by_full_passes(engine.decoder, edited, 6)
+    assert list(engine.stream(edited, max_new_tokens=6, memory=memory)) == greedy_by_full_passes(
+        engine.decoder, edited, 6
+    )
     assert list(engine.stream(first, max_new_tokens=6, memory=memory)) == answer[:6]
 
 
@@ -100,7 +104,9 @@ def test_an_abandoned_stream_leaves_a_memory_that_can_be_trusted() -> None:
     begun = [next(stream) for _ in range(5)]
     stream.close()
     longer = [*prompt, *begun, 3, 4]
-    assert list(engine.stream(longer, max_new_tokens=8, memory=memory)) == greedy_by_full_passes(engine.decoder, longer, 8)
+    assert list(engine.stream(longer, max_new_tokens=8, memory=memory)) == greedy_by_full_passes(
+        engine.decoder, longer, 8
+    )
 
 
 def test_answers_end_at_the_limit_at_the_window_and_at_a_stop_token() -> None:

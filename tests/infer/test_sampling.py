@@ -93,8 +93,8 @@ def test_rows_keep_their_own_draws_when_others_leave() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("temperature", -0.1), ("temperature", float("nan")), ("top_p", 0.0), ("top_p", 1.1), ("top_k", -1), ("min_p", 1.0),
-     ("repetition_penalty", 0.0), ("seed", -1)],
+    [("temperature", -0.1), ("temperature", float("nan")), ("top_p", 0.0), ("top_p", 1.1), ("top_k", -1), ("min_p",
+     1.0), ("repetition_penalty", 0.0), ("seed", -1)],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(FathomError, match=f"{name} = "):

@@ -48,7 +48,10 @@ def test_every_format_that_can_be_written_is_read_back(tmp_path: Path, kind: Kin
     model = small_model("llama")
     write(tmp_path / "m.gguf", model, kind)
     decoder, _ = load_gguf(tmp_path / "m.gguf")
-    for ours, theirs in (("embedding", "model.embed_tokens"), ("layers.1.attention.q_proj", "model.layers.1.self_attn.q_proj")):
+    for ours, theirs in (
+        ("embedding", "model.embed_tokens"),
+        ("layers.1.attention.q_proj", "model.layers.1.self_attn.q_proj"),
+    ):
         got = decoder.state_dict()[f"{ours}.weight"]
         wanted = model.state_dict()[f"{theirs}.weight"]
         assert (got - wanted).norm() / wanted.norm() < WITHIN[kind]
@@ -84,7 +87,9 @@ def by_hand_q6_k(block: bytes) -> list[float]:
     return values
 
 
-@pytest.mark.parametrize(("kind", "block_bytes", "by_hand"), [(Kind.Q4_K, 144, by_hand_q4_k), (Kind.Q6_K, 210, by_hand_q6_k)])
+@pytest.mark.parametrize(
+    ("kind", "block_bytes", "by_hand"), [(Kind.Q4_K, 144, by_hand_q4_k), (Kind.Q6_K, 210, by_hand_q6_k)]
+)
 def test_formats_that_cannot_be_written_are_unpacked_by_their_definition(
     tmp_path: Path, kind: Kind, block_bytes: int, by_hand: object
 ) -> None:
@@ -165,8 +170,10 @@ HOSTILE = {
     "a key without end": (header(pairs=1) + struct.pack("<Q", HUGE) + bytes(64), "at most 65535"),
     "a text past the end": (header(pairs=1) + text(b"k") + struct.pack("<IQ", 8, 2**40) + bytes(64), "ends at byte"),
     "an array past the end": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 4, 2**62) + bytes(64), "needs"),
-    "an array of endless texts": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 8, 2**61) + bytes(64), "at most"),
-    "arrays in arrays": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 9, 2**20) * 3 + bytes(64), "unsupported"),
+    "an array of endless texts": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 8, 2**61) + "
+    "bytes(64), "at most"),
+    "arrays in arrays": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 9, 2**20) * 3 + bytes(64), "
+    ""unsupported"),
     "an unknown type": (header(pairs=1) + text(b"k") + struct.pack("<I", 77) + bytes(64), "unknown value type 77"),
     "a key that is no text": (header(pairs=1) + text(b"\xff\xfe") + struct.pack("<II", 4, 1) + bytes(64), "UTF-8"),
     "a key twice": (header(pairs=2) + (text(b"k") + struct.pack("<II", 4, 1)) * 2 + bytes(64), "twice"),
