@@ -14,24 +14,24 @@ def chain_sum(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str
     taken = [int(n) for sign, n in zip(rest[::2], rest[1::2], strict=True) if sign == "-"]
     steps, plus = _sum(added)
     if not taken:
-        return question, f"{steps}{plus}", answer
+        return question, steps.rstrip("\n"), answer
     more_steps, minus = _sum(taken)
     width = len(str(max(plus, minus)))
     left, right = str(plus).zfill(width), str(minus).zfill(width)
     compared, relation = _compare(left, right)
-    steps += f"{more_steps}{left}-{right}: {compared}\n"
+    steps += f"{more_steps}{left}-{right}:{compared}\n"
     if relation == "<":
         left, right = right, left
-    lines, result = subtract(left, right)
-    sign = "-" if relation == "<" else ""
-    return question, f"{steps}{left}-{right}\n{lines}\n{sign}{int(result)}", answer
+    lines, _ = subtract(left, right)
+    return question, f"{steps}{left}-{right}\n{lines}".rstrip("\n"), answer
 
 
 def _sum(numbers: list[int]) -> tuple[str, int]:
     steps, total = "", numbers[0]
     for number in numbers[1:]:
-        lines, total = add(total, number)
-        steps += lines
+        lines, result = add(str(total), str(number))
+        steps += f"{total}+{number}\n{lines}"
+        total = int(result)
     return steps, total
 
 
@@ -40,16 +40,16 @@ def _compare(left: str, right: str) -> tuple[str, str]:
     pairs, relation = [], "="
     for x, y in zip(left, right, strict=True):
         relation = "=" if x == y else "<" if x < y else ">"
-        pairs.append(f"{x}{relation}{y}")
+        pairs.append(f"{x},{y}{relation}")
         if relation != "=":
             break
     return " ".join(pairs), relation
 
 
 def products(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
-    """The first number times each digit of the second, then the sum of the two, the tens shifted by one place."""
-    first, second = (int(number) for number in metadata["expression"].split(" * "))
-    ones_steps, ones = multiply(first, second % 10)
-    tens_steps, tens = multiply(first, second // 10)
-    sum_steps, result = add(ones, 10 * tens)
-    return question, f"{ones_steps}{tens_steps}{sum_steps}{result}", answer
+    """The first number times each digit of the second, then the sum of the two, the last digit of the first aside."""
+    first, second = metadata["expression"].split(" * ")
+    ones_steps, ones = multiply(first, second[1])
+    tens_steps, tens = multiply(first, second[0])
+    sum_steps, _ = add(ones[:-1], tens)
+    return question, f"{ones_steps}{tens_steps}{sum_steps}".rstrip("\n"), answer

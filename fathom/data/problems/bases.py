@@ -17,7 +17,6 @@ def base_conversion(question: str, answer: str, metadata: dict[str, Any]) -> tup
         digits = f"{remainder}{digits}"
         lines.append(f"{value}/{target}:{steps} {quotient},{digits}")
         value = quotient
-    lines.append(f"{value}{digits}")
     return question.strip(), "\n".join(lines), answer
 
 

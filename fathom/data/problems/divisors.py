@@ -6,13 +6,18 @@ from typing import Any
 
 
 def short_division(number: int, divisor: int) -> tuple[str, int, int]:
-    """The steps digit by digit (`digit=quotient r remainder`), the quotient and the remainder."""
-    quotient, remainder, steps = 0, 0, []
-    for character in str(number):
-        digit, remainder = divmod(10 * remainder + int(character), divisor)
-        quotient = 10 * quotient + digit
-        steps.append(f"{character}={digit}r{remainder}")
-    return " ".join(steps), quotient, remainder
+    """The steps, the quotient and the remainder.
+
+    `25/9=2r7 70/9=7r7` divides 250 by 9: 25 by 9 is 2, remainder 7, which with the next digit makes 70.
+    """
+    digits, steps, quotient = str(number), [], ""
+    taken = 1 if int(digits[0]) >= divisor or len(digits) == 1 else 2
+    part = int(digits[:taken])
+    for digit in [*digits[taken:], ""]:
+        quotient += str(part // divisor)
+        steps.append(f"{part}/{divisor}={part // divisor}r{part % divisor}")
+        part = int(f"{part % divisor}{digit}")
+    return " ".join(steps), int(quotient), part
 
 
 def gcd(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
