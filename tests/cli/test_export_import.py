@@ -19,8 +19,8 @@ from tests.cli.chat_models import fathom, save, tokenizer
 
 _LATENT = {"attention": "latent", "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
 _EXPERTS = {
-    "num_experts": 4, "num_experts_per_token": 2, "num_shared_experts": 1, "moe_intermediate_size": 16, "
-    ""first_dense_layers": 1,
+    "num_experts": 4, "num_experts_per_token": 2, "num_shared_experts": 1, "moe_intermediate_size": 16,
+    "first_dense_layers": 1,
 }  # fmt: skip
 _YARN = RopeScaling(kind="yarn", factor=4.0, original_max_position_embeddings=32, mscale=1.0, mscale_all_dim=1.0)
 FAMILIES = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def stream(chunks: list[bytes], stop: tuple[str, ...] = ()) -> tuple[list[str], 
 def test_any_split_of_the_bytes_gives_the_text_in_whole_characters(text: str, data: st.DataObject) -> None:
     raw = text.encode()
     cuts = sorted(data.draw(st.sets(st.integers(0, len(raw)), max_size=8)) | {0, len(raw)})
-    pieces, _ = stream([raw[a:b] for a, b in zip(cuts, cuts[1:], strict=False)])
+    pieces, _ = stream([raw[a:b] for a, b in pairwise(cuts)])
     assert "".join(pieces) == text
     assert all("\ufffd" not in piece for piece in pieces) or "\ufffd" in text
 
@@ -28,7 +30,7 @@ def test_any_split_of_the_bytes_gives_the_text_in_whole_characters(text: str, da
 def test_text_is_cut_just_before_the_first_stop_string(text: str, stop: list[str], data: st.DataObject) -> None:
     raw = text.encode()
     cuts = sorted(data.draw(st.sets(st.integers(0, len(raw)), max_size=6)) | {0, len(raw)})
-    pieces, stopped_by = stream([raw[a:b] for a, b in zip(cuts, cuts[1:], strict=False)], tuple(stop))
+    pieces, stopped_by = stream([raw[a:b] for a, b in pairwise(cuts)], tuple(stop))
     found = [(text.find(s), s) for s in stop if s in text]
     if stopped_by is None:
         assert not found

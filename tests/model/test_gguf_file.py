@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import time
@@ -15,7 +16,6 @@ from gguf import GGMLQuantizationType as Kind
 
 from fathom.errors import FathomError
 from fathom.model.families.gguf_file import load_gguf
-from fathom.model.families.gguf_header import read_header
 from tests.model.gguf_files import gguf_name, permuted, small_model, write
 
 TOKENS = torch.tensor([[1, 5, 9, 2, 90, 33, 7, 7, 60, 11]])
@@ -170,10 +170,8 @@ HOSTILE = {
     "a key without end": (header(pairs=1) + struct.pack("<Q", HUGE) + bytes(64), "at most 65535"),
     "a text past the end": (header(pairs=1) + text(b"k") + struct.pack("<IQ", 8, 2**40) + bytes(64), "ends at byte"),
     "an array past the end": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 4, 2**62) + bytes(64), "needs"),
-    "an array of endless texts": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 8, 2**61) + "
-    "bytes(64), "at most"),
-    "arrays in arrays": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 9, 2**20) * 3 + bytes(64), "
-    ""unsupported"),
+    "endless texts": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 8, 2**61) + bytes(64), "at most"),
+    "an array in itself": (header(pairs=1) + text(b"k") + struct.pack("<IIQ", 9, 9, 9) * 3 + bytes(64), "unsupported"),
     "an unknown type": (header(pairs=1) + text(b"k") + struct.pack("<I", 77) + bytes(64), "unknown value type 77"),
     "a key that is no text": (header(pairs=1) + text(b"\xff\xfe") + struct.pack("<II", 4, 1) + bytes(64), "UTF-8"),
     "a key twice": (header(pairs=2) + (text(b"k") + struct.pack("<II", 4, 1)) * 2 + bytes(64), "twice"),
@@ -209,11 +207,8 @@ def test_a_changed_byte_of_the_header_is_refused_or_harmless(tmp_path: Path, who
         content = bytearray(whole)
         content[rng.randrange(2500)] ^= 1 << rng.randrange(8)
         path.write_bytes(content)
-        try:
-            read_header(path)
+        with contextlib.suppress(FathomError):  # any other exception fails the test
             load_gguf(path)
-        except FathomError as error:
-            assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize(
