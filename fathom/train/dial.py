@@ -2,7 +2,8 @@
 
 The law predicts held-out bits per byte from a model's active parameters and its training tokens; the tokens follow from
 the seconds, the machine's measured peak and the share of it that a shape reaches. The rung of the ladder with the
-smallest prediction is taken. Coefficients lie in `scaling.json`, which `benchmarks/scaling_sweep.py` writes from sweeps.
+smallest prediction is taken. Coefficients lie in `scaling.json`, which `benchmarks/scaling_sweep.py` writes from
+sweeps.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ def vocabulary_for(seconds: float) -> int:
 
 
 def choose(seconds: float, speed: MachineSpeed, vocab_size: int, size: str = "", train_tokens: int = 0) -> Recipe:
-    """The recipe that a machine of this speed should spend `seconds` on, with `train_tokens` different tokens to see."""
+    """The recipe that a machine of this speed should spend `seconds` on, with `train_tokens` different tokens to
+    see.
+    """
     choices = weigh(seconds, speed, vocab_size, train_tokens)
     if size:
         choices = [choice for choice in choices if choice.width == width_of(size)]
@@ -140,7 +143,9 @@ def _micro_rows(rows: int, length: int) -> int:
 
 
 def continue_from(config: ModelConfig, recipe: str = "") -> Recipe:
-    """The recipe for going on from published weights of this shape; a recipe named by the user keeps all but the shape."""
+    """The recipe for going on from published weights of this shape; a recipe named by the user keeps all but the
+    shape.
+    """
     if recipe:
         return load_recipe(recipe).with_changes(model=model_table(config))
     table = {

@@ -12,8 +12,6 @@ from fathom.train.recipe import RequestSection
 from fathom.train.run_folder import RunFolder
 
 
-
-
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """The command line of `fathom train`, checked."""

@@ -1,7 +1,8 @@
 """The ladder of shapes that the budget chooses from: DeepSeek-style, one per width, and the LLaMA-style twin of each.
 
-One rule gives every rung: heads of 64, a layer for every 64 of width (the aspect ratio at which arXiv:2001.08361, figure
-5, is flat), latent of a quarter of the width, 8 experts as wide as the model of which a token visits 2, and a shared one.
+One rule gives every rung: heads of 64, a layer for every 64 of width (near the aspect ratio at which
+arXiv:2001.08361, figure 5, is flat), a latent of a quarter of the width, 8 experts as wide as the model of which a
+token visits 2, and a shared one.
 """
 
 from __future__ import annotations
