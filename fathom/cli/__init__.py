@@ -13,7 +13,7 @@ import sys
 import click
 
 from fathom import __version__
-from fathom.errors import FathomError
+from fathom.errors import FathomError, MissingExtra
 
 # verb -> (module in this package, one-line help)
 VERBS = {
@@ -73,6 +73,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "fathom"):
+            raise
+        _fail(str(MissingExtra(package)), MissingExtra.exit_code)
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:

@@ -29,3 +29,18 @@ def test_the_package_alone_loads_nothing_heavy():
 @pytest.mark.parametrize("module", ["fathom.ledger", "fathom.ledger.receipt", "fathom.cost", "fathom.cli.receipt"])
 def test_ledgers_and_receipts_never_load_torch(module):
     assert "torch" not in modules_after(f"import {module}")
+
+
+@pytest.mark.parametrize("arguments", [["chat", "smollm2", "--prompt", "x"], ["train", "notes"], ["eval", "run"]])
+def test_a_verb_that_lacks_its_packages_says_which_command_adds_them(arguments):
+    code = f"""
+import sys
+sys.modules["torch"] = None
+sys.argv = ["fathom", *{arguments!r}]
+from fathom.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3
+    assert "pip install 'fathom-lm[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
