@@ -6,7 +6,6 @@ B batch rows, T positions, D hidden_size, V vocabulary, M tokens of a batch in a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,39 +17,15 @@ from fathom.model.attention import (
     KeyValueCache,
     LatentAttention,
     document_mask,
-    document_starts,
     first_positions,
 )
 from fathom.model.config import ModelConfig
-from fathom.model.experts import FeedForward, MixtureOfExperts, Router, Routing, expert_load, sequence_balance
+from fathom.model.experts import FeedForward, MixtureOfExperts, Router
 from fathom.model.kernels import available
+from fathom.model.losses import Counted, LossParts, ahead_targets, count, routing_statistics, shift
 from fathom.model.ops import Linear, RMSNorm, cross_entropy_sum, token_losses
 from fathom.model.rotary import Rotary
-
-
-@dataclass(frozen=True)
-class LossParts:
-    """What a batch costs, as sums over its tokens, so that micro-batches add up exactly; in nats.
-
-    `total` is to be divided by the step's token count and then sent backward.
-    """
-
-    total: Tensor
-    cross_entropy_sum: Tensor
-    num_tokens: int
-    mtp_sum: Tensor  # of all multi-token heads, before their weight; 0 without them
-    num_mtp_tokens: int
-    balance: Tensor  # sequence-wise balance loss summed over tokens and mixture layers, before its weight
-    router_load: list[Tensor] = field(default_factory=list)  # per mixture layer, tokens that chose each expert [E]
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """Which tokens the router's statistics are taken over, and to which sequence each belongs."""
-
-    counted_M: Tensor
-    sequence_M: Tensor
-    num_sequences: int
+from fathom.model.threads import loss_in_threads, threads_pay
 
 
 class Block(nn.Module):
@@ -66,7 +41,7 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x_BTD: Tensor, context: Context, layer: int, counted: _Counted | None = None
+        self, x_BTD: Tensor, context: Context, layer: int, counted: Counted | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The new x, and where routing is counted the balance loss (summed over tokens) and the load [E]."""
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), context, layer)
@@ -74,13 +49,8 @@ class Block(nn.Module):
         if not isinstance(self.feed_forward, MixtureOfExperts):
             return x_BTD + self.feed_forward(normed_MD).view_as(x_BTD), None, None
         y_MD, routing = self.feed_forward(normed_MD)
-        balance, load = _routing_statistics(routing, counted) if counted is not None else (None, None)
+        balance, load = routing_statistics(routing, counted) if counted is not None else (None, None)
         return x_BTD + y_MD.view_as(x_BTD), balance, load
-
-
-def _routing_statistics(routing: Routing, counted: _Counted) -> tuple[Tensor, Tensor]:
-    balance = sequence_balance(routing, counted.counted_M, counted.sequence_M, counted.num_sequences)
-    return balance, expert_load(routing.experts_MA, counted.counted_M, routing.scores_ME.shape[1])
 
 
 class MultiTokenHead(nn.Module):
@@ -99,7 +69,7 @@ class MultiTokenHead(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, hidden_BTD: Tensor, embedding_BTD: Tensor, context: Context, counted: _Counted | None
+        self, hidden_BTD: Tensor, embedding_BTD: Tensor, context: Context, counted: Counted | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         joined = torch.cat((self.embedding_norm(embedding_BTD), self.hidden_norm(hidden_BTD)), dim=-1)
         x_BTD, balance, load = self.block(self.projection(joined), context, 0, counted)
@@ -183,7 +153,7 @@ class Decoder(nn.Module):
         return self.embedding(tokens_BT).to(self.compute_dtype)
 
     def _hidden(
-        self, tokens_BT: Tensor, context: Context, counted: _Counted | None
+        self, tokens_BT: Tensor, context: Context, counted: Counted | None
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         x_BTD = self._embed(tokens_BT)
         balances: list[Tensor] = []
@@ -241,16 +211,37 @@ class Decoder(nn.Module):
         Tokens with a negative document number are padding: seen by no other token, counted in no load and no balance.
         A document is a sequence of the balance loss. The router's load is added to only here, and only while training.
         """
+        batch = (tokens_BT, targets_BT, documents_BT, positions_BT, loss_mask_BT)
+        if threads_pay(self, tokens_BT):
+            parts = loss_in_threads(self, batch, mtp_weight, balance_weight)
+        else:
+            parts = self.loss_of_rows(*batch, mtp_weight, balance_weight)
+        if self.training and torch.is_grad_enabled():
+            for router, load in zip(self.routers(), parts.router_load, strict=True):
+                router.load += load
+        return parts
+
+    def loss_of_rows(
+        self,
+        tokens_BT: Tensor,
+        targets_BT: Tensor,
+        documents_BT: Tensor | None,
+        positions_BT: Tensor | None,
+        loss_mask_BT: Tensor | None,
+        mtp_weight: float,
+        balance_weight: float,
+    ) -> LossParts:
+        """`loss` of these rows by the calling thread; counts nothing."""
         tokens_BT, targets_BT = tokens_BT.long(), targets_BT.long()
         kept_BT = torch.ones_like(targets_BT, dtype=torch.bool) if loss_mask_BT is None else loss_mask_BT.bool()
         context = self._context(tokens_BT, documents_BT, positions_BT, None)
-        counted = _count(documents_BT, targets_BT) if self.config.num_experts else None
+        counted = count(documents_BT, targets_BT) if self.config.num_experts else None
         hidden_BTD, balances, loads = self._hidden(tokens_BT, context, counted)
         cross_entropy = self._cross_entropy(hidden_BTD, targets_BT, kept_BT)
         mtp_sum, num_mtp = cross_entropy.new_zeros(()), 0
         for depth, head in enumerate(self.mtp, start=1):
-            ahead = _ahead(targets_BT, kept_BT, documents_BT, depth)
-            embedding_BTD = self._embed(_shift(targets_BT, depth - 1))
+            ahead = ahead_targets(targets_BT, kept_BT, documents_BT, depth)
+            embedding_BTD = self._embed(shift(targets_BT, depth - 1))
             hidden_BTD, balance, load = self._run(head, hidden_BTD, embedding_BTD, context, counted)
             if balance is not None and load is not None:
                 balances.append(balance)
@@ -261,7 +252,6 @@ class Decoder(nn.Module):
         total = cross_entropy + balance_weight * balance
         if self.mtp:
             total = total + mtp_weight / len(self.mtp) * mtp_sum
-        self._count_load(loads)
         return LossParts(total, cross_entropy, int(kept_BT.sum()), mtp_sum, num_mtp, balance, loads)
 
     def _cross_entropy(self, hidden_BTD: Tensor, targets_BT: Tensor, kept_BT: Tensor) -> Tensor:
@@ -275,11 +265,6 @@ class Decoder(nn.Module):
         """The routers in the order of the layers, multi-token heads last."""
         return (module for module in self.modules() if isinstance(module, Router))
 
-    def _count_load(self, loads: list[Tensor]) -> None:
-        if self.training and torch.is_grad_enabled():
-            for router, load in zip(self.routers(), loads, strict=True):
-                router.load += load
-
     def router_state(self) -> list[Tensor]:
         """Loads counted since the last bias update, one [E] per router; several processes add theirs up in place."""
         return [router.load for router in self.routers()]
@@ -288,25 +273,3 @@ class Decoder(nn.Module):
         """One step of the auxiliary-loss-free balancing (arXiv:2412.19437, section 2.1.2), once per optimizer step."""
         for router in self.routers():
             router.update_bias(rate)
-
-
-def _count(documents_BT: Tensor | None, like_BT: Tensor) -> _Counted:
-    if documents_BT is None:
-        rows = torch.arange(len(like_BT), device=like_BT.device).unsqueeze(1).expand_as(like_BT).flatten()
-        return _Counted(torch.ones_like(rows, dtype=torch.bool), rows, len(like_BT))
-    sequence_M = document_starts(documents_BT).flatten().cumsum(0) - 1
-    return _Counted((documents_BT >= 0).flatten(), sequence_M, int(sequence_M[-1]) + 1)
-
-
-def _shift(values_BT: Tensor, by: int) -> Tensor:
-    """values[t + by] at t; the last ones repeat, where no loss is taken."""
-    return values_BT if by == 0 else torch.cat((values_BT[:, by:], values_BT[:, -1:].expand(-1, by)), dim=1)
-
-
-def _ahead(targets_BT: Tensor, kept_BT: Tensor, documents_BT: Tensor | None, by: int) -> tuple[Tensor, Tensor]:
-    """Targets `by` tokens further on, and where they count: inside the row, wanted, and in the same document."""
-    valid_BT = _shift(kept_BT, by).clone()
-    valid_BT[:, max(valid_BT.shape[1] - by, 0) :] = False
-    if documents_BT is not None:
-        valid_BT &= _shift(documents_BT, by) == documents_BT
-    return _shift(targets_BT, by), valid_BT
