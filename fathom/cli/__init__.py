@@ -42,7 +42,9 @@ class LazyGroup(click.Group):
             return None
         return importlib.import_module(f"fathom.cli.{VERBS[cmd_name][0]}").command
 
-    def resolve_command(self, ctx, args):  # type: ignore[no-untyped-def]
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             import difflib
 

@@ -36,7 +36,7 @@ def reopened_ledger(run: Path, runs: Path) -> Iterator[Ledger]:
         ledger.note("evaluation", f"not finished: {type(error).__name__}: {error}", purpose="evaluation")
         raise
     finally:
-        ledger.end("interrupted" if status in ("running", "killed") else status)
+        ledger.end("interrupted" if status == "running" or status == "killed" else status)
 
 
 def solve_problems(
