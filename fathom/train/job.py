@@ -19,7 +19,7 @@ from fathom.errors import FathomError
 from fathom.evaluate.perplexity import held_out_bits_per_byte
 from fathom.ledger import Ledger, receipt
 from fathom.train import dial
-from fathom.train.budget import budget_seconds, parse_budget
+from fathom.train.allowance import Allowance
 from fathom.train.durable import write_json, write_text
 from fathom.train.fit import check_memory
 from fathom.train.loop import Progress, RunResult, open_ledger, train
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from fathom.data.records import Manifest
     from fathom.data.tokenizer import Tokenizer
     from fathom.model.decoder import Decoder
-
-DEFAULT_BUDGET = "10min"
-EVALUATION_TOKENS = 100_000  # held-out tokens a domain: 1 standard error is then about 0.5% of its bits per byte
-EVALUATION_SHARE = 0.04  # of the budget, kept for the final evaluation and the model's files
 
 
 @dataclass(frozen=True)
@@ -104,6 +100,7 @@ class Job:
     ) -> None:
         self.request, self.open_source, self.display = request, open_source, display
         self.started, self.parallel = started, parallel
+        self.allowance = Allowance.of(request, started)
         self.source: Source | None = None
 
     def run(self) -> Outcome:
@@ -133,7 +130,7 @@ class Job:
         recipe = self.folder.recipe() if self.resumed else self._asked_recipe()
         check_memory(recipe, self.parallel.device, self.parallel.world)
         if not self.resumed:
-            open_sources(self.request.paths)  # a path that is not there is said before a run folder exists
+            open_sources(self._paths(recipe))  # a path that is not there is said before a run folder exists
             self.folder.write_recipe(recipe)
         details = {"measured_peak_flops_per_second": self.speed.peak_flops_per_second, "threads": self.speed.threads}
         return open_ledger(recipe, self.folder.path, runs=self.request.runs, details=details, since=self.started)
@@ -145,17 +142,6 @@ class Job:
 
     # ---- the recipe ------------------------------------------------------------------------------------------------
 
-    @property
-    def budget(self) -> float:
-        """Seconds of the whole command; 0 where a recipe with steps and no budget was given."""
-        text = self.request.budget or ("" if self.request.recipe else DEFAULT_BUDGET)
-        return budget_seconds(parse_budget(text)) if text else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        """For the training loop: what the budget leaves after what has passed and what the evaluation will take."""
-        return max(1.0, self.budget * (1 - EVALUATION_SHARE) - (time.monotonic() - self.started))
-
     def _asked_recipe(self) -> Recipe:
         """The recipe as far as it is known before the data is read."""
         if self.request.start_from:
@@ -163,7 +149,9 @@ class Job:
         elif self.request.recipe:
             recipe = load_recipe(self.request.recipe)
         else:
-            recipe = dial.choose(self.budget, self.speed, dial.vocabulary_for(self.budget), self.request.size)
+            recipe = dial.choose(
+                self.allowance.seconds, self.speed, dial.vocabulary_for(self.allowance.seconds), self.request.size
+            )
         name = self.folder.path.name
         recipe = recipe.model_copy(update={"name": name, "request": self.request.section()})
         return apply_sets(recipe, self.request.sets)
@@ -176,8 +164,11 @@ class Job:
             return recipe
         recipe = self._fit_to_data(recipe, manifest)
         sections: dict[str, Any] = {"data": {"prepared": str(prepared.resolve()), "manifest_sha256": manifest.digest}}
-        if self.budget and not recipe.train.steps:
-            sections["budget"] = {"seconds": self.seconds_left}
+        if self.allowance.seconds:
+            domains = len(manifest.held_out_domains)
+            sections["data"]["evaluation_tokens"] = self.allowance.evaluation_tokens(recipe, self.speed, domains)
+        if self.allowance.seconds and not recipe.train.steps:
+            sections["budget"] = {"seconds": self.allowance.seconds_left(recipe)}
         recipe = recipe.with_changes(**sections)
         self._keep_data_facts(manifest, prepared)
         if self.ledger is not None:
@@ -191,7 +182,11 @@ class Job:
                 model={"vocab_size": max(recipe.model.vocab_size, manifest.tokenizer.vocab_size)}
             )
         chosen = dial.choose(
-            self.seconds_left, self.speed, manifest.tokenizer.vocab_size, self.request.size, manifest.train_tokens
+            self.allowance.seconds_left(recipe),
+            self.speed,
+            manifest.tokenizer.vocab_size,
+            self.request.size,
+            manifest.train_tokens,
         )
         kept = {key: getattr(recipe, key) for key in ("name", "request", "data")}
         return apply_sets(chosen.model_copy(update=kept), self.request.sets)
@@ -203,7 +198,7 @@ class Job:
 
         self.display.phase("preparing the data")
         return prepare_cached(
-            self.request.paths,
+            self._paths(recipe),
             self.request.runs / ".prepared",
             vocab_size=recipe.data.vocab_size,
             tokenizer=self._tokenizer(recipe),
@@ -211,6 +206,12 @@ class Job:
             held_out_fraction=recipe.data.held_out_fraction,
             progress=self.display.preparing,
         )
+
+    def _paths(self, recipe: Recipe) -> list[str]:
+        paths = self.request.paths or recipe.data.sources
+        if not paths:
+            raise FathomError("no data was named: give files or folders, hf:NAME, builtin:stdlib or builtin:problems")
+        return paths
 
     def _tokenizer(self, recipe: Recipe) -> Tokenizer | None:
         """The source model's where there is one, the recipe's where it names one; None: to be trained."""
@@ -283,7 +284,7 @@ class Job:
         self.display.phase("evaluating on held-out text")
         decoder.compute_dtype = torch.bfloat16 if recipe.train.precision == "bf16" else torch.float32
         results = held_out_bits_per_byte(
-            decoder, Path(recipe.data.prepared), recipe.train.sequence_length, max_tokens=EVALUATION_TOKENS
+            decoder, Path(recipe.data.prepared), recipe.train.sequence_length, max_tokens=recipe.data.evaluation_tokens
         )
         flops = forward_flops(recipe, results["tokens"])
         if self.ledger is not None:

@@ -36,12 +36,14 @@ class RequestSection(_Section):
 class DataSection(_Section):
     """What is learnt from. The tokenizer is trained with `vocab_size` entries unless `tokenizer` names a folder."""
 
-    sources: list[str] = []
+    sources: list[str] = []  # what to read where the command line names no paths
     prepared: str = ""  # folder of the token shards; empty: prepared by the command line from `sources`
     manifest_sha256: str = ""  # of the prepared data; a resumed run refuses other data
     tokenizer: str = ""
     vocab_size: int = Field(default=4096, ge=300)
     held_out_fraction: float = Field(default=0.02, gt=0.0, lt=0.5)
+    # held-out tokens of a domain that are scored: one standard error is then about 0.5% of its bits per byte
+    evaluation_tokens: int = Field(default=100_000, gt=0)
     weights: dict[str, float] = {}  # share of rows by domain or source name; empty: every row once an epoch
 
 
@@ -55,8 +57,6 @@ class TrainSection(_Section):
     learning_rate: PositiveFloat = 3e-3  # peak; of matrices, and times the optimizer's ratios of the rest
     precision: Literal["bf16", "fp32"] = "bf16"  # of the products; parameters and optimizer state are always fp32
     checkpoint_activations: bool = False  # recompute each block in the backward pass instead of keeping it
-    compile: bool = False
-    evaluate_every_steps: int = Field(default=0, ge=0)  # 0: only at the end
 
 
 class OptimizerSection(_Section):

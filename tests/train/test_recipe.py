@@ -19,7 +19,10 @@ WRONG = [
     ("model.rope_scaling={kind='yarn', facter=2.0}", "did you mean 'model.rope_scaling.factor'"),
     ("train.steps=1.5", "train.steps = 1.5 cannot be used: input should be a valid integer"),
     ("train.steps=-1", "train.steps = -1 cannot be used: input should be greater than or equal to 0"),
-    ("train.compile=yes", 'train.compile = "yes" cannot be used: input should be a valid boolean'),
+    (
+        "train.checkpoint_activations=yes",
+        'train.checkpoint_activations = "yes" cannot be used: input should be a valid boolean',
+    ),
     ("train.learning_rate=fast", "train.learning_rate"),
     ("train.learning_rate=nan", "train.learning_rate"),
     ("train.learning_rate=0", "greater than 0"),
