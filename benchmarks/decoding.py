@@ -11,6 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from fathom.model.config import ModelConfig
 from fathom.model.decoder import Decoder
 
 NEW_TOKENS = 32
+RESULT = Path(__file__).parent / "results" / "decoding.json"
 MIXTURE = ModelConfig(
     vocab_size=8192, hidden_size=384, num_layers=6, num_heads=6, attention="latent", kv_lora_rank=128,
     qk_nope_head_dim=64, qk_rope_head_dim=32, v_head_dim=64, intermediate_size=1024, num_experts=16,
@@ -157,6 +159,8 @@ def main(repeats: int, names: tuple[str, ...], rows: tuple[int, ...]) -> None:
             f"{rate['transformers_fp32']:>11.1f}{rate['transformers_bf16']:>11.1f}{row['ratio_to_best_peer']:>8.2f}"
         )
     document = {"benchmark": "decoding", "machine": facts, "read_bytes_per_second": bandwidth, "results": results}
+    if not names:
+        RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     click.echo(json.dumps(document))
 
 

@@ -54,7 +54,8 @@ class InferenceDecoder(Decoder):
         """Replace the projections and experts by ones that hold their weights in `dtype`."""
         self.held_head = Held(self.output_weight(), None, dtype)
         self.head = None
-        self.embedding.weight = _frozen(self.embedding.weight.to(dtype))
+        if self.held_head.packed is None:
+            self.embedding.weight = _frozen(self.embedding.weight.to(dtype))
         for parent in list(self.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, Linear) and name != "kv_b_proj":
@@ -72,21 +73,21 @@ def _frozen(tensor: Tensor) -> nn.Parameter:
 
 
 class Held(nn.Module):
-    """A projection with its weight in `dtype`, and in its exact few bits too where it has them."""
+    """A projection with its weight in `dtype`, or in its exact few bits for single tokens where it has them."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.packed: Packed | None = pack(weight_OI.detach()) if dtype == torch.bfloat16 else None
-        self.weight = _frozen(weight_OI.detach().to(dtype))
+        # beside its few bits a packed matrix keeps the values it came with, which cost no memory and lose nothing
+        self.weight = _frozen(weight_OI.detach() if self.packed is not None else weight_OI.detach().to(dtype))
         self.bias = None if bias_O is None else _frozen(bias_O.detach().float())
 
     def forward(self, x: Tensor) -> Tensor:
         """Product in the weight's dtype, returned in x's."""
-        narrow = x.to(self.weight.dtype)
         if self.packed is not None and x.numel() <= MOST_PACKED_ROWS * x.shape[-1]:
-            out = self.packed(narrow.flatten(0, -2)).view(*x.shape[:-1], -1).to(x.dtype)
+            out = self.packed(x.bfloat16().flatten(0, -2)).view(*x.shape[:-1], -1).to(x.dtype)
         else:
-            out = F.linear(narrow, self.weight).to(x.dtype)
+            out = F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype)
         return out if self.bias is None else out + self.bias.to(x.dtype)
 
 

@@ -17,7 +17,6 @@ PROMPTS = [
     "List three uses of a paperclip.", "Translate 'good morning' into Spanish.", "What is 17 plus 25?",
     "Why is the sky blue?", "Give me a recipe for pancakes.", "Who wrote Hamlet?", "Say something kind. 😊",
 ]  # fmt: skip
-NUM_TOKENS = 64
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +43,19 @@ def theirs(smollm2: OpenedModel) -> Any:
     return model.eval()
 
 
-@pytest.mark.slow
-def test_ten_greedy_answers_are_those_of_transformers_token_for_token(smollm2: OpenedModel, theirs: Any) -> None:
+@pytest.mark.parametrize(
+    ("num_prompts", "num_tokens"), [(2, 12), pytest.param(10, 64, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_greedy_answers_are_those_of_transformers_token_for_token(
+    smollm2: OpenedModel, theirs: Any, num_prompts: int, num_tokens: int
+) -> None:
     engine = Engine(smollm2.decoder)
-    prompts = [render(smollm2.tokenizer, [{"role": "user", "content": text}], True).ids for text in PROMPTS]
-    ours = engine.generate(prompts, max_new_tokens=NUM_TOKENS)
+    asked = [[{"role": "user", "content": text}] for text in PROMPTS[:num_prompts]]
+    prompts = [render(smollm2.tokenizer, messages, True).ids for messages in asked]
+    ours = engine.generate(prompts, max_new_tokens=num_tokens)
     for prompt, answer in zip(prompts, ours, strict=True):
         generated = theirs.generate(
-            torch.tensor([prompt]), max_new_tokens=NUM_TOKENS, do_sample=False, eos_token_id=None
+            torch.tensor([prompt]), max_new_tokens=num_tokens, do_sample=False, eos_token_id=None
         )
         assert answer.ids == generated[0, len(prompt) :].tolist()
 
