@@ -94,16 +94,13 @@ class Optimizer:
         torch._foreach_lerp_(momenta, gradients, 1.0 - beta)
         updates = torch._foreach_lerp(gradients, momenta, beta)  # Nesterov
         stack_SMN = torch.cat([self.parallel.whole(u).reshape(-1, *u.shape[-2:]) for u in updates])
-        orthogonal_SMN = self.parallel.divided(self._orthogonalize, stack_SMN)
+        orthogonal_SMN = self.parallel.divided(orthogonalize, stack_SMN)
         parts = orthogonal_SMN.split([u.numel() // (u.size(-1) * u.size(-2)) for u in updates])
         rows, columns = stack_SMN.shape[-2:]
         rate = learning_rate * rms_matched_scale(rows, columns)
         moves = [self.parallel.like(x.reshape(p.shape).float(), p) for x, p in zip(parts, parameters, strict=True)]
         torch._foreach_mul_(parameters, 1.0 - learning_rate * self.section.weight_decay)
         torch._foreach_add_(parameters, moves, alpha=-rate)
-
-    def _orthogonalize(self, stack_SMN: Tensor) -> Tensor:
-        return orthogonalize(stack_SMN, self.section.newton_schulz_steps)
 
     def zero_gradients(self) -> None:
         for parameter in self.parameters.values():

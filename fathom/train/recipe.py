@@ -68,7 +68,6 @@ class OptimizerSection(_Section):
 
     kind: Literal["muon", "adamw"] = "muon"
     momentum: Fraction = 0.95
-    newton_schulz_steps: int = Field(default=5, ge=1, le=12)
     beta1: Fraction = 0.9
     beta2: Fraction = 0.95
     epsilon: PositiveFloat = 1e-10
