@@ -15,14 +15,27 @@ from fathom.cli import main
 from fathom.ledger import read
 
 SMALL = (
-    "model.hidden_size=32", "model.num_layers=2", "model.num_heads=2", "model.kv_lora_rank=16", "model.qk_nope_head_dim=8",
-    "model.qk_rope_head_dim=8", "model.v_head_dim=8", "model.intermediate_size=64", "model.moe_intermediate_size=16",
-    "model.vocab_size=320", "data.vocab_size=320", "data.held_out_fraction=0.2", "train.steps=6", "train.sequence_length=32",
-    "train.rows_per_step=2", "train.micro_batch_rows=2", "checkpoint.every_steps=2",
-)  # fmt: skip
+    "model.hidden_size=32",
+    "model.num_layers=2",
+    "model.num_heads=2",
+    "model.kv_lora_rank=16",
+    "model.qk_nope_head_dim=8",
+    "model.qk_rope_head_dim=8",
+    "model.v_head_dim=8",
+    "model.intermediate_size=64",
+    "model.moe_intermediate_size=16",
+    "model.vocab_size=320",
+    "data.vocab_size=320",
+    "data.held_out_fraction=0.2",
+    "train.steps=6",
+    "train.sequence_length=32",
+    "train.rows_per_step=2",
+    "train.micro_batch_rows=2",
+    "checkpoint.every_steps=2",
+)
 
 
-@pytest.fixture()
+@pytest.fixture
 def text(tmp_path: Path) -> Path:
     """Forty little documents of made-up but varied prose."""
     folder = tmp_path / "text"
@@ -33,7 +46,7 @@ def text(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def fathom(tmp_path: Path, monkeypatch, capsys):
     """Runs the command line in this process: (exit code, stdout, stderr)."""
     monkeypatch.setenv("FATHOM_RUNS", str(tmp_path / "runs"))
