@@ -2,14 +2,15 @@
 
     python -m benchmarks.training_speed [--repeats 3] [--nanochat DIR]
 
-The DeepSeek-style model runs beside `transformers`' DeepseekV3ForCausalLM of the same shape and parameter count, once as that
-trains by default (fp32) and once under bf16 autocast, its faster way; the LLaMA-style twin beside nanochat's model of the same
-depth and width, compiled, in bf16. nanochat is no package: `git clone https://github.com/karpathy/nanochat` and give
-the folder by `--nanochat` or `NANOCHAT_DIR`; without it that row is left out and the result says so.
+The DeepSeek-style model runs beside `transformers`' DeepseekV3ForCausalLM of the same shape and parameter count, once
+as that trains by default (fp32) and once under bf16 autocast, its faster way; the LLaMA-style twin beside nanochat's
+model of the same depth and width, compiled, in bf16. nanochat is no package: give a clone of
+https://github.com/karpathy/nanochat by `--nanochat` or `NANOCHAT_DIR`; without it that row is left out and the result
+says so.
 
-Every run is a process of its own with all cores to itself: forward, backward and an AdamW step over 8 x 512 random tokens,
-untimed steps first (compilation and caches), then timed ones, of which the median counts. The kinds take turns, so that a
-machine that slows down slows all of them. The last line is one JSON document, which is also written to
+Every run is a process of its own with all cores to itself: forward, backward and an AdamW step over 8 x 512 random
+tokens, untimed steps first (compilation and caches), then timed ones, of which the median counts. The kinds take turns,
+so that a machine that slows down slows all of them. The last line is one JSON document, which is also written to
 `benchmarks/results/training_speed.json`.
 """
 
@@ -111,7 +112,10 @@ def main() -> None:
     for repeat in range(options.repeats):
         for kind in kinds:
             runs[kind].append(run_once(kind, options.nanochat))
-            print(f"{repeat + 1}/{options.repeats} {kind}: {runs[kind][-1]['tokens_per_second']:.0f} tokens/s", file=sys.stderr)
+            print(
+                f"{repeat + 1}/{options.repeats} {kind}: {runs[kind][-1]['tokens_per_second']:.0f} tokens/s",
+                file=sys.stderr,
+            )
     peak = float(str(described["bf16_peak_gflops"]))
     results = {kind: summary(found, peak) for kind, found in runs.items()}
     print(table(results))

@@ -1,7 +1,8 @@
 """Attention: grouped-query (LLaMA, Qwen) and multi-head latent (DeepSeek-V2 and V3), causal and within documents.
 
-B batch rows, T new positions, S positions seen (cached and new), D hidden_size, N heads, K key-value heads, H head width,
-R kv_lora_rank, P rotary width of a latent head, Q width of a latent head without position, C width of a latent value.
+B batch rows, T new positions, S positions seen (cached and new), D hidden_size, N heads, K key-value heads, H head
+width, R kv_lora_rank, P rotary width of a latent head, Q width of a latent head without position, C width of a latent
+value.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ class KeyValueCache(Protocol):
     """What attention asks of a cache while decoding; `fathom.infer.cache` has the classes."""
 
     def append(self, layer: int, first_BTx: Tensor, second_BTx: Tensor) -> tuple[Tensor, Tensor]:
-        """Add T positions to a layer and return all S: keys and values [B, S, K, H], or latents [B, S, R] and rotary keys
-        [B, S, P]."""
+        """Add T positions to a layer and return all S: keys and values [B, S, K, H], or latents [B, S, R] and rotary
+        keys [B, S, P].
+        """
         ...
 
     def mask(self, new_positions: int) -> Tensor | None:
-        """Which of S positions each of the T new ones may see, bool [B, 1, T, S]; None where plain causality says it all:
-        a cache that was empty, or T = 1 with every cached position visible."""
+        """Which of S positions each of the T new ones may see, bool [B, 1, T, S]; None where plain causality says it
+        all: a cache that was empty, or T = 1 with every cached position visible.
+        """
         ...
 
     def positions(self, new_positions: int) -> Tensor:
@@ -127,9 +130,9 @@ class GroupedAttention(nn.Module):
 class LatentAttention(nn.Module):
     """Multi-head latent attention with decoupled rotary keys (arXiv:2412.19437, section 2.1.1).
 
-    Keys and values are grown from one latent per position; the cache keeps the latent and the one rotary key. Where earlier
-    positions are cached, queries are moved into the latent space instead (the absorbed product), so that a new token costs
-    nothing per cached position but the attention itself.
+    Keys and values are grown from one latent per position; the cache keeps the latent and the one rotary key. Where
+    earlier positions are cached, queries are moved into the latent space instead (the absorbed product), so that a new
+    token costs nothing per cached position but the attention itself.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -184,7 +187,7 @@ class LatentAttention(nn.Module):
         return attend(torch.cat((q_nope, q_rope), dim=-1), k, v, mask, self.scale)
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, rope: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention over the latents themselves, one key-value head for all: kv_b is folded into queries and outputs."""
+        """Attention over the latents themselves, one key-value head for all: kv_b is folded into query and output."""
         up = self.kv_b_proj.weight.to(latent.dtype).view(self.num_heads, self.nope + self.value, self.rank)
         key_up_NQR, value_up_NCR = up.split((self.nope, self.value), dim=1)
         q_BTNR = torch.einsum("btnq,nqr->btnr", q_nope, key_up_NQR)

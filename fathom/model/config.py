@@ -81,7 +81,12 @@ class ModelConfig:
         if not self.num_kv_heads:
             object.__setattr__(self, "num_kv_heads", self.num_heads)
         if self.attention == "grouped" and not self.head_dim:
-            _require(self.hidden_size % self.num_heads == 0, "hidden_size", self.hidden_size, f"a multiple of num_heads = {self.num_heads}")
+            _require(
+                self.hidden_size % self.num_heads == 0,
+                "hidden_size",
+                self.hidden_size,
+                f"a multiple of num_heads = {self.num_heads}",
+            )
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_heads)
         self._check()
 
@@ -89,22 +94,64 @@ class ModelConfig:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "max_position_embeddings"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
         if self.attention == "grouped":
-            _require(self.num_heads % self.num_kv_heads == 0, "num_heads", self.num_heads, f"a multiple of num_kv_heads = {self.num_kv_heads}")
+            _require(
+                self.num_heads % self.num_kv_heads == 0,
+                "num_heads",
+                self.num_heads,
+                f"a multiple of num_kv_heads = {self.num_kv_heads}",
+            )
             _require(self.head_dim % 2 == 0, "head_dim", self.head_dim, "even, for rotary positions")
         else:
             for name in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
                 _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number with latent attention")
-            _require(self.qk_rope_head_dim % 2 == 0, "qk_rope_head_dim", self.qk_rope_head_dim, "even, for rotary positions")
+            _require(
+                self.qk_rope_head_dim % 2 == 0, "qk_rope_head_dim", self.qk_rope_head_dim, "even, for rotary positions"
+            )
         if self.num_dense_layers:
-            _require(self.intermediate_size > 0, "intermediate_size", self.intermediate_size, "a positive number where layers are dense")
+            _require(
+                self.intermediate_size > 0,
+                "intermediate_size",
+                self.intermediate_size,
+                "a positive number where layers are dense",
+            )
         if self.num_experts:
-            _require(0 < self.num_experts_per_token <= self.num_experts, "num_experts_per_token", self.num_experts_per_token, f"between 1 and num_experts = {self.num_experts}")
-            _require(self.moe_intermediate_size > 0, "moe_intermediate_size", self.moe_intermediate_size, "a positive number with experts")
-            _require(self.num_experts % self.num_expert_groups == 0, "num_experts", self.num_experts, f"a multiple of num_expert_groups = {self.num_expert_groups}")
-            _require(0 < self.num_groups_per_token <= self.num_expert_groups, "num_groups_per_token", self.num_groups_per_token, f"between 1 and num_expert_groups = {self.num_expert_groups}")
+            _require(
+                0 < self.num_experts_per_token <= self.num_experts,
+                "num_experts_per_token",
+                self.num_experts_per_token,
+                f"between 1 and num_experts = {self.num_experts}",
+            )
+            _require(
+                self.moe_intermediate_size > 0,
+                "moe_intermediate_size",
+                self.moe_intermediate_size,
+                "a positive number with experts",
+            )
+            _require(
+                self.num_experts % self.num_expert_groups == 0,
+                "num_experts",
+                self.num_experts,
+                f"a multiple of num_expert_groups = {self.num_expert_groups}",
+            )
+            _require(
+                0 < self.num_groups_per_token <= self.num_expert_groups,
+                "num_groups_per_token",
+                self.num_groups_per_token,
+                f"between 1 and num_expert_groups = {self.num_expert_groups}",
+            )
             reachable = self.num_experts // self.num_expert_groups * self.num_groups_per_token
-            _require(self.num_experts_per_token <= reachable, "num_experts_per_token", self.num_experts_per_token, f"at most {reachable}, the experts in the groups that a token may use")
-            _require(0 <= self.first_dense_layers <= self.num_layers, "first_dense_layers", self.first_dense_layers, f"between 0 and num_layers = {self.num_layers}")
+            _require(
+                self.num_experts_per_token <= reachable,
+                "num_experts_per_token",
+                self.num_experts_per_token,
+                f"at most {reachable}, the experts in the groups that a token may use",
+            )
+            _require(
+                0 <= self.first_dense_layers <= self.num_layers,
+                "first_dense_layers",
+                self.first_dense_layers,
+                f"between 0 and num_layers = {self.num_layers}",
+            )
 
     @property
     def num_dense_layers(self) -> int:

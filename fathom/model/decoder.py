@@ -97,8 +97,8 @@ class Decoder(nn.Module):
     def init_weights(self, seed: int) -> None:
         """Draw every parameter from one seed, in the order of `named_parameters`, on the CPU whatever the device.
 
-        Matrices have variance 1/width_in; those that write into the residual stream start at zero, so that the first step
-        trains a plain embedding model and depth comes in by itself.
+        Matrices have variance 1/width_in; those that write into the residual stream start at zero, so that the first
+        step trains a plain embedding model and depth comes in by itself.
         """
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
@@ -126,8 +126,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Hidden states after the final norm, [B, T, D] in the compute dtype.
 
-        `documents_BT`: attention only between equal numbers. `positions_BT`: 0, 1, 2... unless given (packed documents start
-        at 0 each). `cache`: keys and values of earlier tokens are taken from it and those of these added.
+        `documents_BT`: attention stays within runs of equal numbers. `positions_BT`: 0, 1, 2... unless given (packed
+        documents start at 0 each). `cache`: keys and values of earlier tokens are taken from it and those of these
+        added.
         """
         context = self._context(tokens_BT, documents_BT, positions_BT, cache)
         return self._hidden(tokens_BT, context, None)[0]

@@ -91,8 +91,8 @@ class Router(nn.Module):
 def sequence_balance(routing: Routing, counted_M: Tensor, sequence_M: Tensor, num_sequences: int) -> Tensor:
     """Sum over tokens of their sequence's balance loss (arXiv:2412.19437, equations 17 to 20), before its weight.
 
-    A sequence's loss is sum over experts of (share of its tokens that chose the expert, times E/A) * (mean normalised score);
-    1 where the load is even. Tokens with `counted_M` false (padding) neither count nor are counted.
+    A sequence's loss is sum over experts of (share of its tokens that chose the expert, times E/A) * (mean normalised
+    score); 1 where the load is even. Tokens with `counted_M` false (padding) neither count nor are counted.
     """
     num_experts, per_token = routing.scores_ME.shape[1], routing.experts_MA.shape[1]
     counted = counted_M.to(routing.scores_ME.dtype).unsqueeze(-1)

@@ -58,7 +58,7 @@ class _CrossEntropySum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, chunk: int) -> Tensor:  # type: ignore[no-untyped-def]
+    def forward(ctx, hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, chunk: int) -> Tensor:
         needs_gradient = any(ctx.needs_input_grad[:2])
         cast_VD = weight_VD.to(hidden_MD.dtype)
         total = hidden_MD.new_zeros((), dtype=torch.float32)
@@ -75,13 +75,13 @@ class _CrossEntropySum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad: Tensor):
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * grad.to(grad_hidden.dtype), grad_weight * grad, None, None
 
 
 def _losses_and_slopes(logits_CV: Tensor, targets_C: Tensor, *, slopes: bool) -> tuple[Tensor, Tensor]:
-    """Losses [C] in fp32, and the gradient of their sum by the logits in the logits' dtype (worthless without `slopes`)."""
+    """Losses [C] in fp32, and (with `slopes`) the gradient of their sum by the logits, in the logits' dtype."""
     if usable(logits_CV):
         return softmax_slopes(logits_CV, targets_C, slopes=slopes), logits_CV
     logits = logits_CV.float()
@@ -93,7 +93,7 @@ def _losses_and_slopes(logits_CV: Tensor, targets_C: Tensor, *, slopes: bool) ->
     return losses_C, logits.to(logits_CV.dtype)
 
 
-def _chunks(hidden_MD: Tensor, targets_M: Tensor, chunk: int):  # type: ignore[no-untyped-def]
+def _chunks(hidden_MD: Tensor, targets_M: Tensor, chunk: int):
     for start in range(0, len(targets_M), chunk):
         rows = slice(start, start + chunk)
         yield hidden_MD[rows], targets_M[rows], rows

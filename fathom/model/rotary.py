@@ -59,7 +59,7 @@ def _yarn_mscale(factor: float, mscale: float) -> float:
 
 
 def attention_factor(config: ModelConfig) -> float:
-    """What cosines and sines are multiplied by: 1 without YaRN, else its temperature (arXiv:2309.00071, section 3.4)."""
+    """What cosines and sines are multiplied by: 1, or YaRN's temperature (arXiv:2309.00071, section 3.4)."""
     scaling = config.rope_scaling
     if scaling is None or scaling.kind != "yarn":
         return 1.0

@@ -1,4 +1,4 @@
-"""What a decoder promises: packing changes nothing, sums add up, only training is counted, decoding equals the full pass."""
+"""A decoder's promises: packing changes nothing, sums add up, only training counts, decoding equals the full pass."""
 
 import pytest
 import torch

@@ -307,7 +307,7 @@ def test_pickled_weights_are_never_opened(folder):
 
 
 def test_shards_are_written_read_and_checked(folder):
-    decoder, config = load_pretrained(folder)
+    decoder, _ = load_pretrained(folder)
     out = folder / "out"
     save_pretrained(decoder, out, torch.float32, max_shard_bytes=40_000)
     shards = sorted(out.glob("model-*.safetensors"))

@@ -1,7 +1,7 @@
 """Configurations of transformers to and from ours; no torch.
 
-What a configuration asks for and this project does not compute is refused by name, never passed over: a model that loads
-and answers nonsense is worse than one that does not load.
+What a configuration asks for and this project does not compute is refused by name, never passed over: a model that
+loads and answers nonsense is worse than one that does not load.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _common_fields(hf: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _rope_from_hf(rope: Mapping[str, Any], max_positions: int) -> RopeScaling | None:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
+    kind: Any = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "default":
         return None
     if kind not in ("yarn", "llama3", "linear") or rope.get("truncate", True) is not True:
@@ -132,7 +132,8 @@ def _deepseek_expert_fields(hf: Mapping[str, Any], kind: str) -> dict[str, Any]:
     normalize = bool(hf.get("norm_topk_prob", v3))
     if scoring != ("sigmoid" if v3 else "softmax") or (normalize and not v3):
         raise FathomError(
-            f"config.json has scoring_func = {scoring!r} and norm_topk_prob = {normalize}, which {kind} of transformers does not compute"
+            f"config.json has scoring_func = {scoring!r} and norm_topk_prob = {normalize}, "
+            f"which {kind} of transformers does not compute"
         )
     grouped = v3 or hf.get("topk_method") == "group_limited_greedy"
     return {
@@ -178,14 +179,16 @@ def model_type(config: ModelConfig) -> str:
         if softmax_only and not config.normalize_expert_weights and config.num_shared_experts:
             return "deepseek_v2"
         raise FathomError(
-            "transformers has no DeepSeek model with this router: it needs shared experts, and sigmoid scores (V3) or softmax without bias and renormalising (V2)"
+            "transformers has no DeepSeek model with this router: it needs shared experts, and sigmoid scores (V3) "
+            "or softmax without bias and renormalising (V2)"
         )
     if config.num_experts:
         plain = config.num_expert_groups == 1 and not config.num_shared_experts and config.routed_scaling_factor == 1.0
         if softmax_only and plain and config.qk_norm and not config.qkv_bias:
             return "qwen3_moe"
         raise FathomError(
-            "transformers has grouped-query attention with experts only as Qwen3Moe: qk_norm, softmax router, no bias, groups or shared experts"
+            "transformers has grouped-query attention with experts only as Qwen3Moe: qk_norm, softmax router, "
+            "no bias, groups or shared experts"
         )
     if config.qk_norm and config.qkv_bias:
         raise FathomError("transformers has no model with both qk_norm and qkv_bias; turn one off")

@@ -1,7 +1,7 @@
 """Which tensor of a transformers checkpoint is which parameter of ours, and how its rows lie.
 
-DeepSeek pairs neighbouring rotary dimensions, we pair halves (`fathom.model.rotary`): the rows that make rotary dimensions are
-permuted on the way in and out. A rotation does not care, as long as queries and keys are permuted alike.
+DeepSeek pairs neighbouring rotary dimensions, we pair halves (`fathom.model.rotary`): the rows that make rotary
+dimensions are permuted on the way in and out. A rotation does not care, as long as queries and keys are permuted alike.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Entry:
 
 
 def interleaved_to_halves(weight: Tensor, heads: int, rotary: int) -> Tensor:
-    """Rows of `heads` equal heads, the last `rotary` of each in neighbouring pairs, with those pairs split into halves."""
+    """Rows of `heads` equal heads, the last `rotary` of each in neighbouring pairs, the pairs split in halves."""
     head_rows = weight.unflatten(0, (heads, -1))
     kept, turned = head_rows.split((head_rows.shape[1] - rotary, rotary), dim=1)
     return torch.cat((kept, turned[:, 0::2], turned[:, 1::2]), dim=1).flatten(0, 1)
@@ -54,7 +54,7 @@ def entries(config: ModelConfig) -> Iterator[Entry]:
 
 
 def shared_copies(config: ModelConfig) -> Iterator[Entry]:
-    """Copies of the embedding and the output projection that DeepSeek's checkpoint keeps beside each multi-token head."""
+    """Copies of embedding and output projection that DeepSeek's checkpoint keeps beside each multi-token head."""
     for depth in range(config.num_mtp_layers):
         theirs = f"model.layers.{config.num_layers + depth}"
         yield Entry(f"{theirs}.embed_tokens.weight", "embedding.weight")

@@ -40,8 +40,8 @@ def read_config(directory: Path | str) -> dict[str, Any]:
 def load_pretrained(directory: Path | str, dtype: torch.dtype = torch.float32) -> tuple[Decoder, ModelConfig]:
     """The model of a folder with `config.json` and safetensors, its parameters in `dtype`.
 
-    Raises FathomError naming the file or tensor for a file cut short, a tensor missing, of another shape or not understood,
-    and for an output projection that contradicts `tie_word_embeddings`.
+    Raises FathomError naming the file or tensor for a file cut short, a tensor missing, of another shape or not
+    understood, and for an output projection that contradicts `tie_word_embeddings`.
     """
     directory = Path(directory)
     hf = read_config(directory)
@@ -105,7 +105,8 @@ def _fill(decoder: Decoder, checkpoint: Checkpoint, interleaved: bool) -> None:
         target = ours[entry.ours] if entry.expert is None else ours[entry.ours][entry.expert]
         if tensor.shape != target.shape:
             raise FathomError(
-                f"{checkpoint.directory}: tensor {entry.theirs} has shape {list(tensor.shape)}, its config.json wants {list(target.shape)}"
+                f"{checkpoint.directory}: tensor {entry.theirs} has shape {list(tensor.shape)}, "
+                f"its config.json wants {list(target.shape)}"
             )
         target.copy_(tensor)
     for router in decoder.routers():

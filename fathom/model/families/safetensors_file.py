@@ -1,7 +1,7 @@
 """Safetensors files, believed only after their header has been held against the file.
 
-A file shorter than its header promises still maps into memory and reads as zeros or garbage, so lengths, shapes and offsets
-are checked first (format: https://huggingface.co/docs/safetensors). Pickled weights are never opened.
+A file shorter than its header promises still maps into memory and reads as zeros or garbage, so lengths, shapes and
+offsets are checked first (format: https://huggingface.co/docs/safetensors). Pickled weights are never opened.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:
-    """Name -> {dtype, shape, data_offsets} of a file whose every byte is accounted for. Raises FathomError otherwise."""
+    """Name -> {dtype, shape, data_offsets} of a file that holds every byte it promises; else raises FathomError."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)

@@ -1,7 +1,7 @@
 """Causal attention within documents on the processor: matrix products by torch, everything between them fused.
 
-A row is cut into bands of queries; a band takes the keys from the beginning of its first query's document to its own end, so
-that what the mask would throw away is mostly never computed, and one band's scores are all that exist at a time.
+A row is cut into bands of queries; a band takes the keys from the beginning of its first query's document to its own
+end, so that what the mask would throw away is mostly never computed, and one band's scores are all that exist at once.
 
 B rows, T positions, N heads, K key-value heads, H width of a query, P its rotary part, C width of a value.
 """
@@ -19,17 +19,17 @@ from fathom.model.kernels.functions import call
 # Queries of one band. Measured on 512 positions with 6 heads of 96: 128 saves the most of the square without making the
 # products so small that their overhead eats it.
 BAND = 128
-# A band's keys begin at a multiple of this. The products' library compiles itself anew for every shape it meets (about a
-# millisecond each): documents of any length must not make more than a few shapes.
+# A band's keys begin at a multiple of this. The products' library compiles itself anew for every shape it meets (about
+# a millisecond each): documents of any length must not make more than a few shapes.
 KEY_STEP = 64
 
 
 class AttentionFunction(torch.autograd.Function):
     """softmax(rotated q, k within documents) v, [B, T, N, C].
 
-    q [B, T, N, H], its last P values rotary. k [B, T, K, H - P] with the rotary keys of all heads in `k_rotary` [B, T, P]
-    (latent attention), or k [B, T, K, H] with its own last P values rotary and `k_rotary` None. v [B, T, K, C]. `starts` [B, T]
-    is where each position's document begins.
+    q [B, T, N, H], its last P values rotary. k [B, T, K, H - P] with the rotary keys of all heads in `k_rotary`
+    [B, T, P] (latent attention), or k [B, T, K, H] with its own last P values rotary and `k_rotary` None. v [B, T, K,
+    C]. `starts` [B, T] is where each position's document begins.
     """
 
     @staticmethod
@@ -107,7 +107,7 @@ def _angle_stride(cos: Tensor) -> int:
 
 
 def _pack(source: Tensor, packed: Tensor, offset: int, rotary: int, cos: Tensor, sin: Tensor) -> None:
-    """Heads [B, T, heads, *] of any strides into packed [B, N, T, width] from `offset`, their last `rotary` values turned."""
+    """Heads [B, T, heads, *] into packed [B, N, T, width] from `offset`, their last `rotary` values turned."""
     if source.stride(-1) != 1:
         source = source.contiguous()
     B, N, T, width = packed.shape

@@ -18,9 +18,10 @@ import warnings
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
-# Sums may be reordered into vectors (that is what -fassociative-math allows, with the two it needs); infinities and NaN keep
+# Sums may be reordered into vectors (what -fassociative-math allows, with the two it needs); infinities and NaN keep
 # their meaning, and no floating-point mode of the process is touched, as -ffast-math would.
-FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
 
 
 def available() -> bool:
@@ -45,8 +46,8 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         warnings.warn(
-            f"{compiler} could not build the fused passes ({reason[-1] if reason else 'no reason given'}): training on the "
-            "processor will be about half as fast",
+            f"{compiler} could not build the fused passes ({reason[-1] if reason else 'no reason given'}): "
+            "training on the processor will be about half as fast",
             stacklevel=2,
         )
         return None

@@ -48,8 +48,8 @@ class ExpertsFunction(torch.autograd.Function):
         return dx_MD, None, d_weights_S[place_MA], d_gate_EFD, d_up_EFD, d_down_EDF
 
 
-# Rows of an expert are filled up to a multiple of this where there are many: the products' library compiles itself anew for
-# every number of rows it meets, about a millisecond each, which made these products cost three times as much.
+# Rows of an expert are filled up to a multiple of this where there are many: the products' library compiles itself anew
+# for every number of rows it meets, about a millisecond each, which made these products cost three times as much.
 ROW_STEP = 64
 
 
