@@ -61,7 +61,7 @@ def shape_run(width: int, seconds: float, seed: int) -> dict[str, Any]:
     speed, vocabulary = measure(), dial.vocabulary_for(seconds)
     choices = dial.weigh(seconds, speed, vocabulary)
     mine = next(choice for choice in choices if choice.width == width)
-    recipe = dial.recipe_of(mine, seconds, vocabulary).model_copy(update={"seed": seed})
+    recipe = dial.recipe_of(mine, vocabulary).model_copy(update={"seed": seed})
     row = branching_run(recipe, prepared_text(vocabulary), [seconds])[0]
     chosen = min(choices, key=lambda choice: choice.bits_per_byte).width
     return {**row, "piece": "SHAPE", "chosen": chosen == width, "predicted_bits_per_byte": mine.bits_per_byte}

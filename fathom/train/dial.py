@@ -14,11 +14,16 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import torch
+
 from fathom.cost.flops import parameters, training_flops
 from fathom.model.config import ModelConfig
+from fathom.model.decoder import Decoder
 from fathom.train.machine import MachineSpeed
 from fathom.train.model_table import model_table
-from fathom.train.recipe import Recipe
+from fathom.train.muon import orthogonalize_flops
+from fathom.train.optimizer import role_of
+from fathom.train.recipe import OptimizerSection, Recipe
 from fathom.train.recipe_files import load_recipe, recipe_from_table
 from fathom.train.shapes import WIDTHS, deepseek_style, width_of
 
@@ -32,6 +37,8 @@ class Choice:
     """One rung weighed: what it would see and reach in the time."""
 
     width: int
+    rows: int  # of a step
+    sequence_length: int
     tokens: float
     tokens_per_second: float
     bits_per_byte: float
@@ -67,22 +74,39 @@ def _worth(tokens: float, unique: float) -> float:
     return min(tokens, unique) + unique * REPETITION_HALVES * (1 - math.exp(-repetitions / REPETITION_HALVES))
 
 
-def expected_tokens_per_second(config: ModelConfig, speed: MachineSpeed, sequence_length: int) -> float:
-    """Small models spend more of their time outside products: the share of the peak grows with the work per token."""
-    efficiency = coefficients()["efficiency"]
-    per_token = training_flops(config, 1, sequence_length).total
+def expected_tokens_per_second(config: ModelConfig, speed: MachineSpeed, rows: int, length: int) -> float:
+    """Products at the share of the peak that models of this work per token reach, and Muon's at its own.
+
+    Small models spend more of their time outside products, so their share is smaller.
+    """
+    efficiency, peak = coefficients()["efficiency"], speed.peak_flops_per_second
+    tokens, per_token = rows * length, training_flops(config, 1, length).total
     share = efficiency["limit"] * per_token / (per_token + efficiency["half_flops_per_token"])
-    return share * speed.peak_flops_per_second / per_token
+    return tokens / (tokens * per_token / (share * peak) + muon_flops(config) / (efficiency["muon"] * peak))
+
+
+@cache
+def muon_flops(config: ModelConfig) -> float:
+    """Operations of one optimizer step's orthogonalisations."""
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    section, total = OptimizerSection(), 0.0
+    for name, parameter in decoder.named_parameters():
+        if role_of(name, parameter, section).kind == "matrix":
+            rows, columns = parameter.shape[-2:]
+            total += parameter.numel() / (rows * columns) * orthogonalize_flops(rows, columns)
+    return total
 
 
 def weigh(seconds: float, speed: MachineSpeed, vocab_size: int, train_tokens: int = 0) -> list[Choice]:
-    """Every rung with what it would reach in `seconds`."""
+    """Every rung with what it would reach in `seconds`, of `train_tokens` different tokens (0: as many as it sees)."""
     choices = []
     for width in WIDTHS:
         config = deepseek_style(width, vocab_size)
-        rate = expected_tokens_per_second(config, speed, _sequence_length(seconds))
+        rows, length = _rows(seconds * speed.peak_flops_per_second), _sequence_length(seconds)
+        rate = expected_tokens_per_second(config, speed, rows, length)
         tokens = rate * seconds
-        choices.append(Choice(width, tokens, rate, predicted_bits_per_byte(config, tokens, train_tokens)))
+        choices.append(Choice(width, rows, length, tokens, rate, predicted_bits_per_byte(config, tokens, train_tokens)))
     return choices
 
 
@@ -99,14 +123,13 @@ def choose(seconds: float, speed: MachineSpeed, vocab_size: int, size: str = "",
     if size:
         choices = [choice for choice in choices if choice.width == width_of(size)]
     best = min(choices, key=lambda choice: choice.bits_per_byte)
-    return recipe_of(best, seconds, vocab_size)
+    return recipe_of(best, vocab_size)
 
 
-def recipe_of(choice: Choice, seconds: float, vocab_size: int) -> Recipe:
+def recipe_of(choice: Choice, vocab_size: int) -> Recipe:
     """The complete recipe of one rung."""
     config = deepseek_style(choice.width, vocab_size)
-    length = _sequence_length(seconds)
-    rows = _rows(training_flops(config, choice.tokens, length).total, length)
+    rows, length = choice.rows, choice.sequence_length
     rate = coefficients()["learning_rate"]
     steps = choice.tokens / (rows * length)
     table = {
@@ -129,11 +152,13 @@ def _sequence_length(seconds: float) -> int:
     return SEQUENCE_LENGTH if seconds < 3600 else 512 if seconds < 6 * 3600 else 1024
 
 
-def _rows(flops: float, length: int) -> int:
-    """Rows of a step: the batch grows with the run (arXiv:2401.02954, section 3.1: a power of the compute)."""
-    batch = coefficients()["batch_tokens"]
-    tokens = batch["at_1e14_flops"] * (flops / 1e14) ** batch["flops_exponent"]
-    return max(4, 4 * round(tokens / length / 4))
+def _rows(peak_flops: float) -> int:
+    """Rows of a step: the batch grows with the run (arXiv:2401.02954, section 3.1: a power of the compute).
+
+    `peak_flops` is what the machine could compute in the run's time.
+    """
+    batch = coefficients()["batch_rows"]
+    return max(4, 4 * round(batch["at_1e14_flops"] * (peak_flops / 1e14) ** batch["flops_exponent"] / 4))
 
 
 def _micro_rows(rows: int, length: int) -> int:

@@ -36,6 +36,12 @@ def orthogonalize(update_SMN: Tensor) -> Tensor:
     return x_SMN.mT if tall else x_SMN
 
 
+def orthogonalize_flops(rows: int, columns: int) -> float:
+    """Operations for one matrix: two products with the long side and one of the short side, each step."""
+    short, long = sorted((rows, columns))
+    return len(_QUINTICS) * (4.0 * short * short * long + 2.0 * short**3)
+
+
 def rms_matched_scale(rows: int, columns: int) -> float:
     """Brings the root mean square of an orthogonal update to 0.2, about that of AdamW (arXiv:2502.16982, eq. 4)."""
     return 0.2 * max(rows, columns) ** 0.5
