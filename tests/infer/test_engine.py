@@ -148,3 +148,16 @@ def test_no_answer_and_mismatched_settings_are_refused() -> None:
     with pytest.raises(FathomError, match="2 sampling settings were given for 1 prompts"):
         engine.generate([[1]], max_new_tokens=1, sampling=[Sampling(), Sampling()])
     assert engine.generate([], max_new_tokens=1) == []
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 9])
+def test_products_of_few_rows_are_those_of_many(rows: int) -> None:
+    from fathom.infer.weights import product
+
+    generator = torch.Generator().manual_seed(rows)
+    weight_OI = torch.randn(70, 53, generator=generator).bfloat16()  # sizes that fill no vector register evenly
+    x_BTI = torch.randn(rows, 1, 53, generator=generator)
+    expected = x_BTI @ weight_OI.float().T
+    assert (product(x_BTI, weight_OI) - expected).norm() / expected.norm() < 5e-3
+    transposed = torch.randn(53, rows, generator=generator).T  # not contiguous
+    assert (product(transposed, weight_OI) - transposed @ weight_OI.float().T).abs().max() < 0.2

@@ -57,6 +57,7 @@ def library() -> ctypes.CDLL | None:
 SIGNATURES = {
     "rms_norm": "ppppiif",
     "rms_norm_backward": "ppppppii",
+    "few_rows": "pppiii",
     "swiglu": "pppii",
     "swiglu_backward": "pppppii",
     "gather_sum": "pppiii",
