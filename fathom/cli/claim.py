@@ -32,6 +32,8 @@ def command(name: str | None, as_json: bool, as_html: bool, as_md: bool, listing
     if listing or site is not None:
         if name is not None:
             raise click.UsageError("--list and --site take the whole docket: leave out the name")
+        if as_html or as_md:
+            raise click.UsageError("the docket comes as text, as --json, or as pages with --site DIR")
         _docket(listing, site, as_json)
     elif name is None:
         raise click.UsageError("name a claim, for instance deepseek-v3, or see them all with --list")

@@ -142,6 +142,7 @@ class Claim:
     model: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     context: str = ""  # what a reader should know, in plain words
+    stands_on: str = ""  # for a price that cannot be true: what it leaves out as its base, and what may be said
     compares_with: tuple[str, ...] = ()  # other claims on file
     path: str = ""
 

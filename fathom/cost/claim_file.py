@@ -21,7 +21,10 @@ from fathom.errors import FathomError
 accelerator = cache(find_accelerator)  # a hundred claims name a dozen devices
 
 _TOP = {"id", "title", "kind", "subject", "family", "made_by", "date", "statement"}
-_OPTIONAL = {"source", "figures", "stage", "check", "result", "omission", "model", "flags", "context", "compares_with"}
+_OPTIONAL = {
+    "source", "figures", "stage", "check", "result", "omission", "model", "flags", "context", "stands_on",
+    "compares_with",
+}  # fmt: skip
 _FIGURE = {"value", "source", "where", "basis", "seen", "seen_in", "derivation", "note", "unit"}
 
 Row = TypeVar("Row", Check, Result)
@@ -49,6 +52,7 @@ def parse_claim(table: Mapping[str, Any], path: str) -> Claim:
         model=_model(table, where),
         flags=_words(table, "flags", where),
         context=str(table.get("context", "")).strip(),
+        stands_on=str(table.get("stands_on", "")).strip(),
         compares_with=_words(table, "compares_with", where),
         path=path,
     )

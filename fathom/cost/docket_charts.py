@@ -171,7 +171,8 @@ def cost_over_size(rows: Sequence[Row]) -> Chart:
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=11)
     caption = (
-        f"{len(shown)} training claims: the stated price, or the stated hours at the rent of their time, over the "
+        f"{len(shown)} training claims: the stated price, or the stated hours at the rent of their time or the "
+        f"nearest on file, over the "
         f"weights that work on one token. Tokens differ widely, so size alone does not decide."
     )
     return Chart(_svg(figure, "cost of training over model size"), caption)

@@ -25,6 +25,10 @@ LEFT_OUT = (
     "Nobody publishes these for this run: the ranges are what published accounts of other runs show, each with its "
     "source. A range is not a confidence interval."
 )
+FLEETS = (
+    "Slow, usual and fast are the utilisations that a tenth, half and nine tenths of the published runs on file stay "
+    "below."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ class Section:
     header: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     links: tuple[Source, ...] = field(default=())
+    labelled: bool = False  # in a terminal every value needs the name of its column
 
     @property
     def empty(self) -> bool:
@@ -99,9 +104,16 @@ def _stages(trial: Trial) -> Section:
     return Section(
         key="stages",
         title="Stage by stage",
-        header=("stage", "device-hours", "stated price", "at market rent"),
+        header=("stage", "device-hours", "stated price", _rent_header(trial)),
         rows=tuple(stage_rows(trial)),
+        labelled=True,
     )
+
+
+def _rent_header(trial: Trial) -> str:
+    if trial.priced is None or trial.priced.rent.of_its_time:
+        return "at market rent"
+    return f"at the nearest rent on file, of {trial.priced.rent.date}"
 
 
 def _expected(trial: Trial) -> Section:
@@ -109,12 +121,14 @@ def _expected(trial: Trial) -> Section:
 
 
 def _left_out(trial: Trial) -> Section:
-    lines = trial.omissions.lines
+    lines, title = trial.omissions.lines, "What the price leaves out"
+    if trial.omissions.refused:
+        return Section(key="left-out", title=title, paragraphs=(trial.omissions.refused,))
     intro = [LEFT_OUT] if any(line.omission.per == "run" for line in lines) else []
     total = omission_total(trial)
     return Section(
         key="left-out",
-        title="What the price leaves out",
+        title=title,
         paragraphs=(*intro, *([total] if total else [])) if lines else (),
         header=("left out", "range", "what it is", "source"),
         rows=tuple(omission_rows(trial)),
@@ -129,8 +143,10 @@ def _capacity(trial: Trial) -> Section:
     return Section(
         key="capacity",
         title="What such a fleet would do",
+        paragraphs=(FLEETS,) if trial.capacity else (),
         header=("figure", "slow", "usual", "fast"),
         rows=tuple(capacity_rows(trial)),
+        labelled=True,
     )
 
 
@@ -140,6 +156,7 @@ def _rule(trial: Trial) -> Section:
         title="The accelerators on file, by the rule's own measure",
         header=("accelerator", "total processing performance", "operations of an H100", "bandwidth", "link", "note"),
         rows=tuple(rule_rows(trial)),
+        labelled=True,
     )
 
 

@@ -34,6 +34,10 @@ def follows_rows(trial: Trial) -> Iterator[Row]:
         yield "device-hours below which it is impossible", exact(found.least_hours), least
     if trial.priced is not None:
         yield from _price_rows(trial)
+    if trial.capacity is not None:
+        yield "accelerators", count(trial.capacity.count), trial.capacity.count_method
+        if trial.capacity.usd_a_device is not None:
+            yield "dollars a device, all in", usd(trial.capacity.usd_a_device), "investment / devices"
     for title, value, unit, says in trial.results:
         yield title, _with_unit(value, unit), says or "from the stated figures"
 
@@ -52,9 +56,11 @@ def _price_rows(trial: Trial) -> Iterator[Row]:
     money = trial.priced
     assert money is not None
     if money.market is not None:
-        yield "price of the hours at market rent", dollars(money.market), money.rent_source
+        name = "market rent" if money.rent.of_its_time else f"the nearest rent on file, of {money.rent.date}"
+        yield f"price of the hours at {name}", dollars(money.market), money.rent.source
     if money.implied_rent is not None:
-        at = f"rents on file at the time: {usd(money.rent.low)} to {usd(money.rent.high)}"
+        when = "at the time" if money.rent.of_its_time else f"nearest to the time, of {money.rent.date}"
+        at = f"rents on file {when}: {usd(money.rent.usd_per_hour.low)} to {usd(money.rent.usd_per_hour.high)}"
         yield "rent that the stated price implies", f"{usd(money.implied_rent)} an hour", at
 
 
@@ -66,7 +72,7 @@ def stage_rows(trial: Trial) -> Iterator[Row]:
     """Each stage priced: as stated, and at the rent on file."""
     for stage in trial.claim.stages:
         hours, cost = stage.figures.get("device_hours"), stage.figures.get("cost_usd")
-        market = trial.priced.rent * hours.number if trial.priced and hours else None
+        market = trial.priced.rent.usd_per_hour * hours.number if trial.priced and hours else None
         yield (
             stage.name,
             exact(hours.number) if hours else "not given",
@@ -76,22 +82,15 @@ def stage_rows(trial: Trial) -> Iterator[Row]:
 
 
 def expected_text(trial: Trial) -> Iterator[str]:
-    """Sentences on what published runs lead one to expect."""
+    """Sentences on what published runs lead one to expect: one prediction, the one that `fathom plan` gives."""
     wanted = trial.expected
     if wanted is None:
         return
     on = f"on {wanted.accelerator.upper()}" + (", which is assumed: the claim names none" if wanted.assumed else "")
     if wanted.hours is not None:
-        text = (
-            f"By the utilisation of the published runs on file this training takes {count(wanted.hours.low)} to "
-            f"{count(wanted.hours.high)} device-hours {on} (middle {count(wanted.hours.median)}; eight runs in ten lie "
-            f"between)."
-        )
-        if wanted.usd is not None:
-            text += f" Rented at the time: {dollars(wanted.usd)}."
-        yield text
-    if wanted.predicted is not None:
-        yield _predicted_text(trial, wanted.predicted)
+        yield from _hours_text(trial, wanted.hours, on)
+    if wanted.usd is not None and wanted.rent is not None:
+        yield f"Rented, {wanted.rent.when}, that comes to {dollars(wanted.usd)}."
     if wanted.tokens is not None:
         yield (
             f"Turned round: at the utilisation of the published runs the stated hours {on} are worth "
@@ -99,19 +98,38 @@ def expected_text(trial: Trial) -> Iterator[str]:
         )
 
 
-def _predicted_text(trial: Trial, predicted: Interval) -> str:
-    """The efficiency model's interval, and whether the stated hours lie in it."""
-    text = (
-        f"The efficiency model, which knows size, experts, precision, accelerator and scale, says "
-        f"{count(predicted.low)} to {count(predicted.high)} device-hours (middle {count(predicted.median)})"
+def _hours_text(trial: Trial, hours: Interval, on: str) -> Iterator[str]:
+    """The expected hours with their interval, for what they stand, and whether the stated hours lie among them."""
+    spread = f"{count(hours.low)} to {count(hours.high)} device-hours {on} (middle {count(hours.median)})"
+    wanted, stage = trial.expected, trial.claim.stages[0] if trial.claim.stages else None
+    if wanted is None or not wanted.modelled:
+        yield f"At the utilisation of the published runs this training takes {spread}; eight runs in ten lie between."
+        return
+    work = f"the {stage.name} alone" if stage and stage.name.startswith("pre-training") else "this training"
+    yield (
+        f"Told the model, its tokens, the precision and the machines, and nothing of the stated hours, Fathom expects "
+        f"{work} to take {spread}. It is the prediction of `fathom plan`, fitted on the published runs; eight runs in "
+        f"ten should lie between its ends."
     )
+    yield from _stated_against(trial, hours)
+
+
+def _stated_against(trial: Trial, predicted: Interval) -> Iterator[str]:
     stage = next((s for s in trial.claim.stages if s.name.startswith("pre-training")), None)
-    hours = stage.figures.get("device_hours") if stage else trial.claim.figures.get("device_hours")
-    stated = hours.number if hours else trial.claim.device_hours
+    given = stage.figures.get("device_hours") if stage else trial.claim.figures.get("device_hours")
+    stated = given.number if given else trial.claim.device_hours
     if stated is None:
-        return f"{text}."
-    inside = "lie within" if predicted.low <= stated <= predicted.high else "lie outside of"
-    return f"{text}{' for pre-training alone' if stage else ''}; the {count(stated)} stated {inside} it."
+        return
+    where = "lie within" if predicted.low <= stated <= predicted.high else "lie outside of"
+    basis = given.basis if given else "stated"
+    text = f"The {count(stated)} hours {basis}{' for it' if stage else ''} {where} that interval."
+    whole = trial.claim.device_hours
+    if stage and whole is not None and whole > stated:
+        text += (
+            f" The other stages, {count(whole - stated)} stated hours, are other work per token and are not predicted: "
+            f"the whole is stated as {count(whole)}."
+        )
+    yield text
 
 
 def omission_rows(trial: Trial) -> Iterator[Row]:
@@ -149,7 +167,8 @@ def in_short(trial: Trial) -> str:
     if trial.omissions.price_method == "stated":
         start = f"That is a verdict on the stated price of this training alone, {price}"
     else:
-        start = f"No price is stated; at the rent of its time the training alone comes to {price}"
+        when = trial.priced.rent.when if trial.priced else "at the rent of its time"
+        start = f"No price is stated; {when} the training alone comes to {price}"
     return f"{start}. With what such prices leave out it is {usd(total[0])} to {usd(total[1])}, by the ledger below."
 
 
@@ -162,8 +181,9 @@ def counter_text(trial: Trial) -> Iterator[str]:
         f"{share(other.share_of_year)} of such a fleet's year."
     )
     if other.runs_in_that_time is not None and other.own_days is not None:
+        stages = " for all stages" if trial.claim.stages else ""
         text += (
-            f" In the {_days(other.own_days)} that the stated machines take they would do "
+            f" In the {_days(other.own_days)} that the stated machines take{stages} they would do "
             f"{other.runs_in_that_time:,.3g} such runs."
         )
     yield text
@@ -180,13 +200,10 @@ def capacity_rows(trial: Trial) -> Iterator[Row]:
     if found is None:
         return
     slow, usual, fast = found.fleets
-    yield "accelerators", count(found.count), found.count_method, ""
     yield "utilisation (published runs)", *(share(f.utilisation) for f in found.fleets)
     yield "operations a year", *(amount(f.flops_a_year) for f in found.fleets)
     yield "runs the size of DeepSeek-V3 a year", *(count(found.runs_a_year(f)) for f in found.fleets)
     yield "time for one such run", *(_days(f.days_for(found.yardstick_flops)) for f in (slow, usual, fast))
-    if found.usd_a_device is not None:
-        yield "dollars a device, all in", usd(found.usd_a_device), "investment / devices", ""
 
 
 def rule_rows(trial: Trial) -> Iterator[Row]:

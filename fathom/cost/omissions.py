@@ -13,6 +13,7 @@ from typing import Any
 from fathom.cost.claim import Claim, Omission, Source
 from fathom.cost.claim_file import parse_omission, parse_sources
 from fathom.cost.claims import read_toml
+from fathom.cost.verdict_words import Verdict
 
 FILE = "omissions.toml"
 
@@ -40,16 +41,17 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class OmissionLedger:
-    """The stated price and everything beside it."""
+    """The stated price and everything beside it; `refused` says why nothing is added to a price that cannot be so."""
 
     price_usd: float | None
     price_method: str
     lines: tuple[Line, ...]
+    refused: str = ""
 
     @property
     def total_usd(self) -> tuple[float, float] | None:
         """Price and all lines that add to it, low and high; None without a price."""
-        if self.price_usd is None:
+        if self.price_usd is None or self.refused:
             return None
         added = [line for line in self.lines if line.omission.adds]
         low = sum(line.low_usd or 0 for line in added)
@@ -62,6 +64,7 @@ class OmissionLedger:
             "price_usd": {"value": self.price_usd, "unit": "US dollars", "method": self.price_method},
             "left_out": [line.to_dict() for line in self.lines],
             "with_what_is_left_out_usd": {"low": total[0], "high": total[1]} if total else None,
+            "refused": self.refused,
         }
 
 
@@ -82,12 +85,30 @@ def of_every_run() -> tuple[Omission, ...]:
     return tuple(parse_omission(row, sources(), f"{FILE}: ") for row in _table()["omission"])
 
 
-def ledger(claim: Claim, price_usd: float | None, price_method: str) -> OmissionLedger:
-    """All lines for `claim`, in dollars of its price."""
+def ledger(claim: Claim, price_usd: float | None, price_method: str, verdict: Verdict) -> OmissionLedger:
+    """All lines for `claim`, in dollars of its price; none where the verdict is that the price cannot be so."""
+    if verdict in REFUSED and (claim.omissions or claim.kind == "training"):
+        return OmissionLedger(
+            price_usd=price_usd, price_method=price_method, lines=(), refused=_refusal(claim, verdict)
+        )
     rows = (*claim.omissions, *(of_every_run() if claim.kind == "training" else ()))
     return OmissionLedger(
         price_usd=price_usd, price_method=price_method, lines=tuple(_line(row, price_usd) for row in rows)
     )
+
+
+REFUSED = {
+    Verdict.IMPOSSIBLE: "cannot be true",
+    Verdict.IMPLAUSIBLE: "is not plausible",
+}
+
+
+def _refusal(claim: Claim, verdict: Verdict) -> str:
+    text = (
+        f"Nothing is added here: by the verdict the claim {REFUSED[verdict]}, and a ledger on top of a price that "
+        f"{REFUSED[verdict]} means nothing."
+    )
+    return f"{text} {claim.stands_on}" if claim.stands_on else text
 
 
 def _line(row: Omission, price_usd: float | None) -> Line:

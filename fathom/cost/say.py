@@ -26,6 +26,14 @@ def exact(value: float | None) -> str:
     return f"{value:,.0f}" if value is not None and 1000 <= abs(value) < 1e9 else count(value)
 
 
+def in_unit(value: float | None, unit: str) -> str:
+    """`exact` with its unit; dollars as a newspaper prints them: $5,576,000, $50.00 a W."""
+    if unit.startswith("US dollars"):
+        dollars = f"${exact(value)}" if value is not None and 1000 <= abs(value) < 1e9 else usd(value)
+        return dollars + unit.removeprefix("US dollars")
+    return f"{exact(value)} {unit}".strip()
+
+
 def _digits(value: float) -> str:
     size = abs(value)
     if size >= 1000:

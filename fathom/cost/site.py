@@ -26,23 +26,40 @@ from fathom.cost.verdict_words import MEANING, Verdict
 from fathom.errors import FathomError
 
 PAGES = "pages"
+MADE_BY = "Made by Fathom"  # in the footer of every page
 
 
 def write_site(trials: Sequence[Trial], folder: Path) -> int:
-    """Write the site into `folder`, which may exist; the number of pages. Files of other names are left alone."""
-    if folder.exists() and not folder.is_dir():
-        raise FathomError(f"{folder} is a file: give a folder for the site")
-    claims = folder / "claims"
-    claims.mkdir(parents=True, exist_ok=True)
+    """Write the site into `folder`, new, empty or holding an earlier site; the number of pages."""
+    claims = _prepared(folder)
+    rows = [row(trial) for trial in trials]
+    _write(folder / "index.html", _index(rows, trials))
     for trial in trials:
         stem = claims / trial.claim.id
         _write(stem.parent / f"{stem.name}.html", claim_page(trial, linked=True))
         _write(stem.parent / f"{stem.name}.md", as_markdown(trial))
         _write(stem.parent / f"{stem.name}.json", json.dumps(trial_dict(trial), indent=1, ensure_ascii=False) + "\n")
-    rows = [row(trial) for trial in trials]
-    _write(folder / "index.html", _index(rows, trials))
     _write(folder / "about.html", _about(rows))
     return len(trials) + 2
+
+
+def _prepared(folder: Path) -> Path:
+    """The folder for the claims' pages, made. Somebody else's files are not written among."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise FathomError(f"{folder} is a file: give a folder for the site")
+        if folder.exists() and any(folder.iterdir()) and not _is_site(folder):
+            raise FathomError(f"{folder} holds other files and no site of Fathom's: give a new or an empty folder")
+        claims = folder / "claims"
+        claims.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FathomError(f"the site cannot be written to {folder}: {error.strerror}") from None
+    return claims
+
+
+def _is_site(folder: Path) -> bool:
+    index = folder / "index.html"
+    return index.is_file() and MADE_BY in index.read_text(encoding="utf-8", errors="replace")
 
 
 def claim_page(trial: Trial, *, linked: bool = False) -> str:

@@ -25,6 +25,8 @@ from fathom.errors import FathomError
 
 # A utilisation this many times the limit is a slip of units sooner than a claim.
 UNIT_SLIP = (300.0, 3e6)
+# From so many devices on, hours on the clock cannot be taken for a fast run's device-hours.
+MANY_DEVICES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +55,13 @@ def try_claim(claim: Claim) -> Trial:
     _question_units(claim, found)
     values = values_for(claim, done, found)
     checks = findings(claim, values)
-    lacking = missing(claim) if claim.kind in ("training", "closed") else []
+    lacking = missing(claim)
     runs = published(claim.id)
     reasons = _reasons(claim, found, checks, lacking, runs)
-    money = priced(claim, found)
+    verdict, money = _worst(reasons), priced(claim, found)
     return Trial(
         claim=claim,
-        verdict=_worst(reasons),
+        verdict=verdict,
         reasons=tuple(reasons),
         work=done,
         physics=found,
@@ -70,7 +72,7 @@ def try_claim(claim: Claim) -> Trial:
         priced=money,
         counter=counter_claim(claim, found) if found else None,
         capacity=capacity(claim) if claim.kind == "capacity" else None,
-        omissions=ledger(claim, money.usd if money else None, money.method if money else ""),
+        omissions=ledger(claim, money.usd if money else None, money.method if money else "", verdict),
         results=tuple(_results(claim, values)),
     )
 
@@ -90,7 +92,7 @@ def _reasons(
     claim: Claim, found: Physics | None, checks: Sequence[Finding], lacking: Sequence[str], runs: Distribution
 ) -> list[Reason]:
     rows = of_physics(claim, found, runs) if found else []
-    rows += of_checks(checks)
+    rows += of_checks(claim, checks)
     return rows + of_kind(claim, found, lacking)
 
 
@@ -98,6 +100,7 @@ def _question_units(claim: Claim, found: Physics | None) -> None:
     """Thousands of times faster than any machine, or slower than any run, is a unit mistaken."""
     if found is None:
         return
+    _question_clock(claim, found)
     share = found.share_of_limit
     if UNIT_SLIP[0] < share < UNIT_SLIP[1] or 1 / UNIT_SLIP[1] < share < 1 / (100 * UNIT_SLIP[0]):
         rate = f"{share:,.0f} times" if share > 1 else f"a {1 / share:,.0f}th of"
@@ -105,6 +108,20 @@ def _question_units(claim: Claim, found: Physics | None) -> None:
             f"{claim.path}: the figures are questioned: {found.work.tokens:g} tokens in {found.device_hours:g} "
             f"device-hours would be {rate} what {found.device.title} can do at most; are thousands, millions or "
             f"billions mixed up, or hours on the clock given for device-hours?"
+        )
+
+
+def _question_clock(claim: Claim, found: Physics) -> None:
+    """Impossible as device-hours, ordinary as hours on the clock of that many devices: the latter will be meant."""
+    devices, runs = claim.value("accelerator_count"), published(claim.id)
+    stated = claim.figures.get("device_hours")
+    if devices is None or devices < MANY_DEVICES or stated is None or stated.basis != "stated":
+        return
+    if found.share_of_limit > 1 and runs.values[0] <= found.utilisation / devices <= runs.values[-1]:
+        raise FathomError(
+            f"{claim.path}: device_hours = {stated.number:g} is questioned: the work cannot be done in so many, and as "
+            f"hours on the clock they would be ordinary; {devices:g} devices for {stated.number:g} hours are "
+            f"{devices * stated.number:,.0f} device-hours"
         )
 
 

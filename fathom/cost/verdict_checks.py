@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fathom.cost import expression
 from fathom.cost.claim import Check, Claim
 from fathom.cost.flops import decode_flops_per_token, forward_flops_per_token
-from fathom.cost.verdict_physics import NEEDED, Physics, Work, accelerator, architecture
+from fathom.cost.verdict_physics import NEEDED, NEEDED_OF_A_FLEET, Physics, Work, accelerator, architecture
 
 Outcome = Literal["holds", "fails", "cannot be told"]
 
@@ -147,4 +147,5 @@ def _of_any_run(claim: Claim) -> list[Check]:
 
 def describe(names: tuple[str, ...] | list[str]) -> str:
     """Missing figures in words, each with its name in a claim file, for a sentence."""
-    return ", ".join(f"{NEEDED[name]} ({name})" if name in NEEDED else name for name in names)
+    words = NEEDED_OF_A_FLEET if "proof_of_machines" in names else NEEDED
+    return ", ".join(f"{words[name]} ({name})" if name in words else name for name in names)

@@ -2,42 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date as Date
 from typing import Any
 
 from fathom.cost.claim import Claim
 from fathom.cost.claimed_run import run_of
-from fathom.cost.efficiency import predict
+from fathom.cost.estimate import Estimate, estimate
 from fathom.cost.interval import Interval
 from fathom.cost.prices import price
 from fathom.cost.verdict_physics import Distribution, Physics, Work, accelerator, hours_of
 
 # A maker that names no accelerator is priced on this one: what the docket's best-documented runs of its day used.
 ASSUMED_DEVICE = "h100"
+# A price on file this far from a claim's date is no price of its time.
+SAME_TIME_DAYS = 366
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rent:
+    """What an hour of a device cost: at the claim's time, or at the nearest date on file, which `date` names."""
+
+    usd_per_hour: Interval
+    date: str  # year and month of the nearest price
+    source: str
+    of_its_time: bool
+
+    @property
+    def when(self) -> str:
+        """For a sentence: "at the rent of its time", or which one was taken for want of that."""
+        if self.of_its_time:
+            return "at the rent of its time"
+        return f"at the nearest rent on file, of {self.date} (no rent of that time is on file)"
+
+
+def rent_at(name: str, day: str) -> Rent:
+    """The rent of the device `name` on `day` (ISO) or the nearest date on file."""
+    found, wanted = price(name, day), Date.fromisoformat(day)
+    apart, nearest = min((abs((Date.fromisoformat(row.date) - wanted).days), row.date) for row in found.entries)
+    close = apart <= SAME_TIME_DAYS
+    source = found.source if close else f"no rent of that time on file; the nearest is of {nearest[:7]}: {found.source}"
+    return Rent(usd_per_hour=found.usd_per_hour, date=nearest[:7], source=source, of_its_time=close)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """Device-hours for the stated tokens (`hours`), or tokens for the stated hours (`tokens`)."""
+    """Device-hours for the stated tokens (`hours`), or tokens for the stated hours (`tokens`).
+
+    `modelled` where the hours are those that `fathom plan` predicts; else the middle 80% of the published runs.
+    """
 
     accelerator: str
     assumed: bool
     hours: Interval | None
     tokens: Interval | None
     method: str
-    predicted: Interval | None = None  # by the efficiency model, where the claim gives what it needs
+    modelled: bool = False
     usd: Interval | None = None
+    rent: Rent | None = None
 
     def to_dict(self) -> dict[str, Any]:
         rows = {
             "device_hours": (self.hours, "device-hours", self.method),
             "tokens": (self.tokens, "tokens", self.method),
-            "predicted_device_hours": (
-                self.predicted,
-                "device-hours",
-                "efficiency model (docs/efficiency-model.md), 80% interval",
+            "cost_usd": (
+                self.usd,
+                "US dollars",
+                f"device-hours x rent on file: {self.rent.source if self.rent else ''}",
             ),
-            "cost_usd": (self.usd, "US dollars", "device-hours x rental prices on file"),
         }
         return {"accelerator": self.accelerator, "accelerator_assumed": self.assumed} | {
             name: value.to_dict(unit, how) if value else None for name, (value, unit, how) in rows.items()
@@ -46,22 +78,23 @@ class Expectation:
 
 @dataclass(frozen=True, kw_only=True)
 class Priced:
-    """The stated price, or the hours at market rent; `rent` is what an hour cost at the time."""
+    """The stated price, or the hours at market rent."""
 
     usd: float
     method: str
     market: Interval | None
     implied_rent: float | None
-    rent: Interval
-    rent_source: str
+    rent: Rent
 
     def to_dict(self) -> dict[str, Any]:
-        market = self.market.to_dict("US dollars", f"hours x rent on file: {self.rent_source}") if self.market else None
+        market = self.market.to_dict("US dollars", f"hours x rent on file: {self.rent.source}") if self.market else None
         return {
             "usd": {"value": self.usd, "unit": "US dollars", "method": self.method},
             "at_market_rent": market,
             "implied_rent_usd_per_hour": self.implied_rent,
-            "rent_usd_per_hour": self.rent.to_dict("US dollars a device-hour", self.rent_source),
+            "rent_usd_per_hour": self.rent.usd_per_hour.to_dict("US dollars a device-hour", self.rent.source),
+            "rent_date": self.rent.date,
+            "rent_is_of_its_time": self.rent.of_its_time,
         }
 
 
@@ -69,22 +102,30 @@ def expectation(claim: Claim, done: Work | None, runs: Distribution) -> Expectat
     """None where neither tokens nor hours are stated."""
     if claim.kind != "training" or not runs.values:
         return None
-    hours, _ = hours_of(claim)
+    stated, _ = hours_of(claim)
     named = claim.text("accelerator")
     device = accelerator(named or ASSUMED_DEVICE)
     slow, usual, fast = (runs.quantile(q) * device.peak_flops("bf16") * 3600 for q in (0.1, 0.5, 0.9))
+    rent = rent_at(device.name, _iso(claim.date))
+    planned = _planned(claim)
+    if planned is not None:
+        hours = planned.device_hours
+        how = "efficiency model (docs/efficiency-model.md), 80% interval, as `fathom plan` predicts"
+        return Expectation(
+            accelerator=device.name, assumed=not named, hours=hours, tokens=None, method=how, modelled=True,
+            usd=hours * rent.usd_per_hour, rent=rent,
+        )  # fmt: skip
     how = f"at the utilisation of the middle 80% of {len(runs.values)} published runs on {device.title}"
     if done is not None:
         wanted = Interval(done.flops / fast, done.flops / usual, done.flops / slow)
-        rent = price(device.name, _iso(claim.date)).usd_per_hour
         return Expectation(
             accelerator=device.name, assumed=not named, hours=wanted, tokens=None, method=how,
-            predicted=_predicted(claim), usd=wanted * rent,
+            usd=wanted * rent.usd_per_hour, rent=rent,
         )  # fmt: skip
     per_token = _flops_per_token(claim)
-    if hours is None or per_token is None:
+    if stated is None or per_token is None:
         return None
-    tokens = Interval(hours * slow / per_token, hours * usual / per_token, hours * fast / per_token)
+    tokens = Interval(stated * slow / per_token, stated * usual / per_token, stated * fast / per_token)
     return Expectation(accelerator=device.name, assumed=not named, hours=None, tokens=tokens, method=how)
 
 
@@ -98,10 +139,15 @@ def _flops_per_token(claim: Claim) -> float | None:
     return 6 * active if active is not None else None
 
 
-def _predicted(claim: Claim) -> Interval | None:
-    """Device-hours by the efficiency model. Of a run told in stages it predicts pre-training alone."""
+def _planned(claim: Claim) -> Estimate | None:
+    """The claim's training as `fathom plan` answers for it; of a run told in stages, pre-training alone."""
     pair = run_of(claim)
-    return predict(pair[0]).device_hours(pair[0]) if pair is not None else None
+    if pair is None:
+        return None
+    run = pair[0]
+    if run.architecture is not None:  # a plan by name counts the weights of the published shape
+        run = replace(run, total_parameters=0.0, active_parameters=0.0)
+    return estimate(run)
 
 
 def priced(claim: Claim, found: Physics | None) -> Priced | None:
@@ -109,7 +155,7 @@ def priced(claim: Claim, found: Physics | None) -> Priced | None:
     cost, (hours, how) = claim.value("cost_usd"), hours_of(claim)
     if not claim.text("accelerator") or (cost is None and hours is None):
         return None
-    rent = price(accelerator(claim.text("accelerator")).name, _iso(claim.date))
+    rent = rent_at(accelerator(claim.text("accelerator")).name, _iso(claim.date))
     market = rent.usd_per_hour * hours if hours is not None and "price" not in how else None
     usd = cost if cost is not None else (market.median if market else None)
     if usd is None:
@@ -119,8 +165,7 @@ def priced(claim: Claim, found: Physics | None) -> Priced | None:
         method="stated" if cost is not None else f"{how} x ${rent.usd_per_hour.median:.2f} an hour",
         market=market,
         implied_rent=cost / hours if cost is not None and hours and market else None,
-        rent=rent.usd_per_hour,
-        rent_source=rent.source,
+        rent=rent,
     )
 
 

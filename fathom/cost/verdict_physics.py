@@ -9,9 +9,9 @@ from typing import Any
 
 from fathom.cost.architecture import Architecture
 from fathom.cost.claim import Claim
-from fathom.cost.claims import all_on_file
+from fathom.cost.claims import flagged
 from fathom.cost.flops import training_flops
-from fathom.cost.hardware import Accelerator
+from fathom.cost.hardware import Accelerator, canonical_precision
 from fathom.cost.hardware import accelerator as find_accelerator
 from fathom.cost.models import known_model
 
@@ -181,14 +181,33 @@ def hours_of(claim: Claim) -> tuple[float | None, str]:
 
 def _limit_precision(claim: Claim, device: Accelerator) -> str:
     """The precision whose peak bounds the run: the stated one; else the fastest that models are trained in."""
-    stated = claim.text("precision")
-    if stated:
-        return stated
-    return "fp8" if "fp8" in device.tflops else "bf16"
+    wanted = claim.text("precision") or ("fp8" if "fp8" in device.tflops else "bf16")
+    return rate_name(device, wanted)
+
+
+def rate_name(device: Accelerator, precision: str) -> str:
+    """The rate that `precision` runs at on `device`: a V100 has no bf16, its 16-bit tensor cores work in fp16."""
+    peak, wanted = device.peak_flops(precision), canonical_precision(precision)
+    if wanted in device.tflops:
+        return wanted
+    return next(name for name, rate in device.tflops.items() if rate * 1e12 == peak)
+
+
+# What an announcement or an allegation of machines lacks: no arithmetic shows that they exist.
+NEEDED_OF_A_FLEET = {
+    "accelerator": "which accelerators they are",
+    "accelerator_count": "how many they are",
+    "proof_of_machines": "an account, an invoice or a register that shows them",
+}
 
 
 def missing(claim: Claim) -> list[str]:
-    """Names of the figures that the claim lacks to be held against hardware."""
+    """Names of the figures that the claim lacks to be held against hardware, or to be believed."""
+    if claim.kind == "capacity":
+        stated = {name for name, figure in claim.figures.items() if figure.basis == "stated"}
+        return [name for name in NEEDED_OF_A_FLEET if name not in stated]
+    if claim.kind not in ("training", "closed"):
+        return []
     has = {
         "active_parameters": claim.value("active_parameters") is not None or architecture(claim) is not None,
         "tokens": claim.value("tokens") is not None,
@@ -202,8 +221,8 @@ def missing(claim: Claim) -> list[str]:
 def published(without: str = "", family: str = "") -> Distribution:
     """Utilisations of the runs on file that are marked as reference, `without` the one on trial and its `family`."""
     rows = []
-    for claim in all_on_file():
-        if "reference" not in claim.flags or claim.id == without or (family and claim.family == family):
+    for claim in flagged("reference"):
+        if claim.id == without or (family and claim.family == family):
             continue
         found = physics(claim)
         if found is not None:

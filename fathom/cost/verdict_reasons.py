@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fathom.cost.claim import Claim
-from fathom.cost.say import amount, count, exact, share, times
+from fathom.cost.say import amount, count, in_unit, share, times
 from fathom.cost.verdict_checks import Finding, describe
 from fathom.cost.verdict_physics import Distribution, Physics
 from fathom.cost.verdict_words import Reason, Verdict
@@ -51,9 +51,20 @@ def _below_runs(found: Physics, runs: Distribution) -> Reason:
     text = (
         f"The figures mean {share(found.utilisation)} of the peak of {found.device.title}, less than a tenth of the "
         f"slowest of {len(runs.values)} published runs on file ({share(runs.values[0])}, {runs.claims[0]}): the hours "
-        f"hold other work than the stated training, or a figure is wrong."
+        f"hold other work than the stated training, or a figure is wrong. {_slip(found, runs)}"
     )
     return Reason(verdict=Verdict.IMPLAUSIBLE, text=text)
+
+
+def _slip(found: Physics, runs: Distribution) -> str:
+    """The question that a run far too slow raises: which slip of units would make it an ordinary one."""
+    short = runs.quantile(0.5) / found.utilisation
+    if 1000 * found.utilisation < runs.values[0] / 2 or 1000 * found.utilisation > 2 * runs.values[-1]:
+        return f"The tokens are few for the hours, or the hours many, by about {times(short)}: is a unit mixed up?"
+    return (
+        f"A thousand times the tokens ({count(1000 * found.work.tokens)}) would make it an ordinary run: are billions "
+        f"given for trillions?"
+    )
 
 
 def _among_runs(found: Physics, runs: Distribution) -> Reason:
@@ -80,28 +91,40 @@ def _among_runs(found: Physics, runs: Distribution) -> Reason:
     return Reason(verdict=Verdict.CONSISTENT, text=start + text)
 
 
-def of_checks(checks: Sequence[Finding]) -> list[Reason]:
+def of_checks(claim: Claim, checks: Sequence[Finding]) -> list[Reason]:
     """What the claim's own figures say about each other."""
-    return [reason for finding in checks if (reason := _of_check(finding)) is not None]
+    return [reason for finding in checks if (reason := _of_check(claim, finding)) is not None]
 
 
-def _of_check(finding: Finding) -> Reason | None:
+def _of_check(claim: Claim, finding: Finding) -> Reason | None:
     check = finding.check
     if finding.outcome == "cannot be told":
         text = f"{check.title}: cannot be told, for want of {describe(finding.missing)}."
         return Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text) if finding.counts else None
-    left, right = exact(finding.left), exact(finding.right)
-    unit = f" {check.unit}" if check.unit else ""
-    sides = f"both ways {left}" if left == right else f"{left} against {right}"
+    sides = _sides(claim, finding)
     if finding.outcome == "holds":
-        text = f"{check.title}: {sides}{unit}. {check.says}"
+        text = f"{check.title}: {sides}. {check.says}"
         return Reason(verdict=Verdict.CONSISTENT, text=text) if finding.counts else None
     if not finding.counts:
         return None
     off = finding.off
     by = f", off by {share(abs(off))}" if off is not None else ""
-    text = f"{check.title} does not hold: {sides}{unit}{by}. {check.says}"
+    text = f"{check.title} does not hold: {sides}{by}. {check.says}"
     return Reason(verdict=Verdict(check.if_not), text=text)
+
+
+def _sides(claim: Claim, finding: Finding) -> str:
+    """Both sides of a check as a reader takes them in: "3.66 days computed, 3.7 days stated"."""
+    check = finding.check
+    left, right = in_unit(finding.left, check.unit), in_unit(finding.right, check.unit)
+    if check.relation != "equals":
+        return f"{left} against a limit of {right}"
+    if left == right:
+        return f"{left} both ways"
+    stated = [side.strip() in claim.numbers() for side in (check.expression, check.equals)]
+    if stated[0] == stated[1]:
+        return f"{left} by the one figure, {right} by the other" if stated[0] else f"{left} one way, {right} the other"
+    return f"{left} {'stated' if stated[0] else 'computed'}, {right} {'stated' if stated[1] else 'computed'}"
 
 
 def of_kind(claim: Claim, found: Physics | None, lacking: Sequence[str]) -> list[Reason]:
@@ -111,8 +134,8 @@ def of_kind(claim: Claim, found: Physics | None, lacking: Sequence[str]) -> list
         return [Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text)]
     if claim.kind == "capacity":
         text = (
-            "Whether the machines exist, or will, is no matter of arithmetic: no account, invoice or register was "
-            "shown. What they would do can be computed, and whether anything published needs them."
+            f"Whether the machines exist, or will, is no matter of arithmetic. What was not published: "
+            f"{describe(list(lacking))}. What they would do can be computed, and whether anything published needs them."
         )
         return [Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text)]
     return []

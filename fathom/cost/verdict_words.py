@@ -18,7 +18,7 @@ MEANING = {
     Verdict.IMPLAUSIBLE: "The figures are outside of what has been published, or contradict each other, without asking "
     "more than the hardware can do.",
     Verdict.IMPOSSIBLE: "The figures ask for more than the hardware can do, or cannot all be true together.",
-    Verdict.CANNOT_BE_TOLD: "A figure that is needed was not published, and is named; or nothing public can settle it.",
+    Verdict.CANNOT_BE_TOLD: "Something that is needed to tell was not published; it is named.",
 }
 
 

@@ -101,6 +101,30 @@ def test_hours_on_the_clock_given_for_device_hours_are_questioned(tmp_path: Path
         trial_of(text, tmp_path)
 
 
+def test_hours_on_the_clock_are_questioned_without_days(tmp_path: Path) -> None:
+    """390 hours of 256 devices are 99,840 device-hours, an ordinary run; as device-hours they are impossible."""
+    text = extra(accelerator_count=256).replace("value = 1e5", "value = 390")
+    with pytest.raises(FathomError, match=r"hours on the clock .* 99,840 device-hours"):
+        trial_of(text, tmp_path)
+
+
+def test_hours_too_few_for_any_reading_are_tried_and_not_questioned(tmp_path: Path) -> None:
+    text = extra(accelerator_count=256).replace("value = 1e5", "value = 5000")
+    assert str(trial_of(text, tmp_path).verdict) == "impossible"
+
+
+def test_billions_of_tokens_for_trillions_are_asked_about(tmp_path: Path) -> None:
+    trial = trial_of(GOOD.replace("value = 1e12", "value = 1e9"), tmp_path)
+    assert str(trial.verdict) == "implausible"
+    assert "billions given for trillions" in trial.reasons[0].text
+
+
+def test_a_run_too_slow_by_no_round_factor_is_asked_about(tmp_path: Path) -> None:
+    trial = trial_of(GOOD.replace("value = 1e12", "value = 2e10"), tmp_path)
+    assert str(trial.verdict) == "implausible"
+    assert "is a unit mixed up?" in trial.reasons[0].text
+
+
 def test_a_price_off_by_a_thousand_is_questioned(tmp_path: Path) -> None:
     with pytest.raises(FathomError, match="thousands, millions or billions"):
         trial_of(extra(price_usd_per_hour=2.0, cost_usd=200.0), tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from fathom.cost.claims import all_on_file, on_file
 from fathom.cost.omissions import ledger, of_every_run
 from fathom.cost.verdict import try_claim
+from fathom.cost.verdict_words import Verdict
 
 
 def test_the_lines_that_a_reader_expects_are_there() -> None:
@@ -49,6 +50,6 @@ def test_lines_that_do_not_add_are_left_out_of_the_total() -> None:
 
 
 def test_without_a_price_there_is_no_total() -> None:
-    found = ledger(on_file("grok-1"), None, "")
+    found = ledger(on_file("grok-1"), None, "", Verdict.CANNOT_BE_TOLD)
     assert found.total_usd is None
     assert all(line.low_usd is None for line in found.lines if line.omission.per == "run")
