@@ -217,7 +217,9 @@ def test_a_parquet_file_spoilt_inside_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("a.jsonl.gz", gzip.compress(LINES)), ("a.jsonl.zst", zstandard.compress(LINES))]
+    ("name", "data"),
+    [("a.jsonl.gz", gzip.compress(LINES)), ("a.jsonl.zst", zstandard.compress(LINES))],
+    ids=["gzip", "zstandard"],
 )
 def test_garbage_after_a_compressed_stream_is_refused_with_its_place(tmp_path: Path, name: str, data: bytes) -> None:
     path = tmp_path / name
