@@ -93,10 +93,18 @@ def _print(answer: Answer) -> None:
     console = Console(highlight=False)
     document = answer.to_dict()
     _print_question(console, document)
-    _print_takes(console, document)
-    _print_memory(console, document)
-    _print_levers(console, document)
-    _print_rest(console, document)
+    if document["feasible"]["fits"]:
+        _print_takes(console, document)
+        _print_memory(console, document)
+        _print_levers(console, document)
+        _print_alternative(console, document["compute_optimal"])
+    else:
+        console.print(f"[bold red]This cannot run:[/] {document['feasible']['why_not']}. It has no price.")
+        console.print(f"compute: {document['flops']['value']:.3g} FLOP ({_components(document)})")
+    _print_regulators(console, document["regulators"])
+    _print_serving(console, document["serving"])
+    for note in document["notes"]:
+        console.print(f"note: {note}")
 
 
 def _print_question(console: Console, d: dict[str, Any]) -> None:
@@ -118,7 +126,15 @@ def _print_takes(console: Console, d: dict[str, Any]) -> None:
         row = d[name]
         table.add_row(title, _short(row["median"]), f"{_short(row['low'])} to {_short(row['high'])}", row["unit"])
     console.print(table)
+    console.print(f"FLOPs: {_components(d)}.")
     console.print(f"{d['dominates']}.", style="dim")
+
+
+def _components(d: dict[str, Any]) -> str:
+    """Shares of the FLOPs, the largest first; what is below half a percent is left to the JSON."""
+    parts, total = d["flops_by_component"], d["flops"]["value"]
+    named = sorted(((value / total, name.replace("_", " ")) for name, value in parts.items()), reverse=True)
+    return ", ".join(f"{name} {share:.0%}" for share, name in named if share >= 0.005)
 
 
 def _print_memory(console: Console, d: dict[str, Any]) -> None:
@@ -147,20 +163,24 @@ def _print_levers(console: Console, d: dict[str, Any]) -> None:
     console.print(table)
 
 
-def _print_rest(console: Console, d: dict[str, Any]) -> None:
-    optimal = d["compute_optimal"]
+def _print_alternative(console: Console, optimal: dict[str, Any]) -> None:
     size = _short(optimal["parameters"]["value"])
     console.print(f"For the same money a dense model of {size} parameters sees "
                   f"{_short(optimal['tokens']['value'])} tokens: loss {optimal['loss']['value']:.3f}, as planned "
                   f"{optimal['loss_as_planned']['value']:.3f} nats a token (a law of dense models)")  # fmt: skip
-    for flag in d["regulators"]["counted"]["thresholds"]:
+
+
+def _print_regulators(console: Console, regulators: dict[str, Any]) -> None:
+    ways = []
+    for name, title in (("hardware_way", "N L H U"), ("architecture_way", "6 P D")):
+        way = regulators[name]
+        ways.append(f"{title} {way['value']:.3g} ({way['low']:.3g} to {way['high']:.3g}) FLOP")
+    console.print(f"As EU regulators count, with their margin of 30%: {'; '.join(ways)}")
+    for flag in regulators["counted"]["thresholds"]:
         state = "passes" if flag["passed"] else "stays below"
         doubt = ", within the margin of 30%" if flag["within_margin"] else ""
         if flag["passed"] or flag["within_margin"]:
             console.print(f"{state} {flag['threshold_flop']:.0e} FLOP{doubt}: {flag['rule']}")
-    _print_serving(console, d["serving"])
-    for note in d["notes"]:
-        click.echo(f"note: {note}", err=True)
 
 
 def _print_serving(console: Console, serving: dict[str, Any] | None) -> None:
@@ -170,8 +190,12 @@ def _print_serving(console: Console, serving: dict[str, Any] | None) -> None:
         console.print(f"Serving: {serving['why']}")
         return
     rate, dollars = serving["decode_tokens_per_second"], serving["usd_per_million_tokens"]
+    prefill, published = serving["prefill_tokens_per_second"], serving["kv_bytes_per_token_as_published"]
+    kept = f" ({_short(published['value'])} in its maker's widths)" if published else ""
     console.print(f"Served by {serving['devices']} x {serving['accelerator']} at {serving['context']} positions: "
-                  f"{_short(serving['kv_bytes_per_token']['value'])} bytes of cache a token, decoding "
+                  f"{_short(serving['kv_bytes_per_token']['value'])} bytes of cache a token in 16 bits{kept}, prefill "
+                  f"{_short(prefill['low'])} to {_short(prefill['high'])} tokens/s a device "
+                  f"({serving['prefill_tokens_per_second_limit']['method']}), decoding "
                   f"{_short(rate['low'])} to {_short(rate['high'])} tokens/s a device "
                   f"({serving['decode_tokens_per_second_limit']['method']}), "
                   f"${dollars['median']:.2f} (${dollars['low']:.2f} to ${dollars['high']:.2f}) a million")  # fmt: skip

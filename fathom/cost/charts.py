@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fathom.cost.optimal import Lever
 from fathom.cost.plan import Answer
 
 
@@ -27,7 +28,11 @@ def draw_plan(answer: Answer, path: str | Path) -> None:
         gigabytes = {name: value / 1e9 for name, value in placed.memory_bytes.items()}
         _bars(memory, gigabytes, f"GB a device ({placed.device.memory_gb:g} GB)")
         memory.set_title(str(placed.layout), fontsize=7)
-    _tornado(levers, answer)
+    if answer.estimate is None:
+        levers.text(0.5, 0.5, "these devices cannot hold the model:\nit has no price", ha="center", va="center")
+        levers.set_axis_off()
+    else:
+        _tornado(levers, answer.levers, answer.estimate.cost_usd.median)
     figure.suptitle(answer.plan.run.name or "plan")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
@@ -40,18 +45,31 @@ def _bars(axes: Any, values: dict[str, float], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def _tornado(axes: Any, answer: Answer) -> None:
-    middle = answer.estimate.cost_usd.median
-    for row, lever in enumerate(reversed(answer.levers)):
-        low, high = sorted((lever.usd_low, lever.usd_high))
+def _tornado(axes: Any, levers: list[Lever], middle: float) -> None:
+    """One bar a lever, what it was changed to written at the ends, with room for it inside of the axes."""
+    for row, lever in enumerate(reversed(levers)):
+        (low, low_says), (high, high_says) = sorted(
+            ((lever.usd_low, lever.low_says), (lever.usd_high, lever.high_says))
+        )
         axes.barh(row, high - low, left=low, color="#ff7f0e")
-        axes.text(low, row, f"{lever.low_says} ", ha="right", va="center", fontsize=7)
-        axes.text(high, row, f" {lever.high_says}", ha="left", va="center", fontsize=7)
-    axes.set_yticks(range(len(answer.levers)), [lever.name for lever in reversed(answer.levers)])
+        axes.text(low, row, f"{low_says} ", ha="right", va="center", fontsize=7)
+        axes.text(high, row, f" {high_says}", ha="left", va="center", fontsize=7)
+    axes.set_yticks(range(len(levers)), [lever.name for lever in reversed(levers)])
     axes.axvline(middle, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.margins(x=0.25)
-    axes.set_xlabel("cost in US dollars, one thing changed alone")
+    ends = [usd for lever in levers for usd in (lever.usd_low, lever.usd_high)]
+    room = (max(ends) / min(ends)) ** 0.45
+    axes.set_xlim(min(ends) / room, max(ends) * room)
+    axes.set_xticks([min(ends), middle, max(ends)], [_dollars(usd) for usd in (min(ends), middle, max(ends))])
+    axes.minorticks_off()
+    axes.set_xlabel("US dollars, one thing changed alone")
+
+
+def _dollars(usd: float) -> str:
+    for limit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if usd >= limit:
+            return f"${usd / limit:.3g}{letter}"
+    return f"${usd:.3g}"
 
 
 def draw_cost_over_size(path: str | Path) -> None:

@@ -30,7 +30,7 @@ def run_of(claim: Claim) -> tuple[Run, float | None] | None:
         hidden_size=int(claim.model.get("hidden_size", 0)),
         tokens=tokens,
         sequence_length=int(_number(figures, "sequence_length") or 0),
-        precision=claim.text("precision") or "bf16",
+        precision=claim.text("precision") or (known.training_precision if known else "") or "bf16",
         device=device,
         count=_number(figures, "accelerator_count") or 0.0,
     )

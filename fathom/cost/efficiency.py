@@ -30,6 +30,8 @@ SMALL_PARAMETERS = 3e9
 # known, with the software of 2020 to 2022. GPT-3's 1.7 is the least among them.
 EARLY_TOKENS_PER_PARAMETER, LEAST_TOKENS_PER_PARAMETER = 20.0, 1.7
 REFERENCE_COUNT = 256
+# Beyond this many devices the runs on file lose no more with each doubling (Llama 3.1 405B ran on 16,384).
+MOST_SCALED_COUNT = 2048
 # Utilisation with which the typical number of devices is looked up (the middle of the published runs).
 MIDDLE_UTILISATION = 0.33
 REFERENCE_HOURS = 1e5
@@ -66,8 +68,10 @@ def predict(run: Run) -> Prediction:
     median = sum(w * value for w, value in zip(weights, x, strict=True)) + fit["median_error"]
     doubt = sum(x[i] * fit["covariance"][i][j] * x[j] for i in range(len(x)) for j in range(len(x)))
     ends = interval_ends(fit["error_low"], fit["error_high"], fit["log_sd"], doubt)
-    low, middle, high = bounded(median, *ends)
+    low, middle, high = (share * run.wide_arithmetic for share in bounded(median, *ends))
     reasons = {name: math.exp(w * value) for name, w, value in zip(FEATURES, weights, x, strict=True)}
+    if run.wide_arithmetic < 1:
+        reasons["wider_than_16_bits"] = run.wide_arithmetic
     return Prediction(Interval(low, middle, high), reasons)
 
 
@@ -97,7 +101,7 @@ def features(run: Run, count_model: list[float]) -> list[float]:
         fast,
         math.log(run.active / REFERENCE_PARAMETERS),
         fast * small,
-        math.log(count / REFERENCE_COUNT),
+        math.log(min(count, MOST_SCALED_COUNT) / REFERENCE_COUNT),
         float(fp8),
         _few_tokens(run),
     ]

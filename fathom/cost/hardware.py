@@ -51,10 +51,13 @@ class Accelerator:
 
         Training in bf16 on a device that has only fp16 units (V100) runs in fp16; there is no fp8 rate on an A100.
         """
-        wanted = canonical_precision(precision)
-        for name in _FALL_BACK[wanted]:
+        return self.tflops[self.runs_in(precision)] * 1e12
+
+    def runs_in(self, precision: str) -> str:
+        """The arithmetic that work asked for in `precision` runs in here: its own where there are units for it."""
+        for name in _FALL_BACK[canonical_precision(precision)]:
             if name in self.tflops:
-                return self.tflops[name] * 1e12
+                return name
         raise FathomError(f"{self.title} has no rate on file for {precision}: known are {', '.join(self.tflops)}")
 
 

@@ -20,12 +20,11 @@ from fathom.cost.interval import Interval
 from fathom.cost.parameters import parameters
 from fathom.cost.prices import price
 
-# What published services reach of the limit computed here, decoding (tests/cost/test_inference.py holds each against
-# its source): the middle is used for expected rates.
+# What published services reach of the limits computed here (`benchmarks/serving_roofline.py` holds each against its
+# source): the middle is used for expected rates. Those of prefill are of one model, DeepSeek-V3.
 PUBLISHED_SHARES = Interval(0.35, 0.5, 0.7)
+PREFILL_SHARES = Interval(0.25, 0.45, 0.6)
 BYTES = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5}
-# A prompt's products are large; what good kernels reach of the peak on them.
-PREFILL_SHARE = 0.5
 
 
 def kv_cache_bytes(
@@ -121,10 +120,32 @@ class Service:
         return max(self.decode_seconds, key=lambda name: self.decode_seconds[name])
 
     @property
-    def prefill_tokens_per_second(self) -> float:
-        """At most, a device: prompts of `context` positions at the peak rate."""
+    def prefill_seconds(self) -> dict[str, float]:
+        """Least time of one token of prompts of `context` positions, a device, by what sets it.
+
+        A token's copy is sent once to each node and spread inside it (arXiv:2412.19437, section 3.2.2), so at most as
+        many copies leave as there are other nodes.
+        """
         flops = sum(forward_flops_per_token(self.architecture, self.context, mtp=False).values())
-        return self.device.peak_flops(self.precision) / flops
+        nodes = max(1.0, self.devices / self.device.devices_per_node)
+        copies = sum(
+            layer.count * min(getattr(layer.feed_forward, "num_per_token", 0), nodes)
+            for layer in self.architecture.layers
+        )
+        sent = copies * (nodes - 1) / nodes * self.architecture.hidden_size * self.send_bytes
+        return {
+            "compute": flops / self.device.peak_flops(self.precision),
+            "experts_sent": sent / self._network_bytes_per_second,
+        }
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        """At most, a device: products and sending overlap perfectly, the longer sets the pace."""
+        return 1 / max(self.prefill_seconds.values())
+
+    @property
+    def prefill_bound_by(self) -> str:
+        return max(self.prefill_seconds, key=lambda name: self.prefill_seconds[name])
 
     @property
     def _touched_share(self) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from fathom.cost.architecture import Architecture
 from fathom.cost.huggingface import architecture_from_config
+from fathom.cost.parameters import parameters
 from fathom.errors import FathomError
 
 
@@ -26,6 +28,12 @@ class KnownModel:
     published_active: float = 0.0  # 0: dense, or not stated
     other_parameters: float = 0.0  # of the published total, outside the text decoder
     active_counts: str = "all"  # or "without embedding"
+    total_counts: str = "all"
+    total_rounded_down: bool = False
+    active_rounded_down: bool = False
+    training_precision: str = ""  # of the published run; empty: not published
+    training_precision_source: str = ""
+    cache_bits: Mapping[str, float] = field(default_factory=dict)  # value, rope, index: as its maker keeps the cache
     aliases: tuple[str, ...] = ()
     source_title: str
     source_url: str
@@ -55,3 +63,50 @@ def known_model(name: str) -> KnownModel:
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A counted figure beside the published one; `allowed` is what the digits that the maker prints leave open."""
+
+    counted: float
+    published: float
+    cut_off: bool  # the maker cuts off further digits instead of rounding them
+
+    @property
+    def relative(self) -> float:
+        return self.counted / self.published - 1
+
+    @property
+    def last_digit(self) -> float:
+        """One unit of the last digit printed: 1e11 of 1.6T, 1e9 of 109B."""
+        digits = printed(self.published)[:-1]
+        unit = {"T": 1e12, "B": 1e9, "M": 1e6}[printed(self.published)[-1]]
+        return unit / 10 ** len(digits.partition(".")[2])
+
+    @property
+    def within(self) -> bool:
+        """Within 0.5%, or no further off than rounding (or, where so marked, cutting off) to the printed digits."""
+        off = self.counted - self.published
+        if abs(off) <= 0.005 * self.published:
+            return True
+        return 0 <= off < self.last_digit if self.cut_off else abs(off) <= self.last_digit / 2
+
+
+def deviations(model: KnownModel) -> dict[str, Deviation]:
+    """`total` and, of a mixture whose maker states it, `active`, each by the maker's own convention of counting."""
+    count = parameters(model.architecture)
+    total = count.total if model.total_counts == "all" else count.total - count.embedding
+    found = {"total": Deviation(total + model.other_parameters, model.published_total, model.total_rounded_down)}
+    if model.published_active:
+        active = count.active if model.active_counts == "all" else count.active_without_embedding
+        found["active"] = Deviation(active, model.published_active, model.active_rounded_down)
+    return found
+
+
+def printed(figure: float) -> str:
+    """As makers print it: 671B, 1.6T, 124.44M."""
+    for limit, letter in ((1e12, "T"), (1e9, "B")):
+        if figure >= limit:
+            return f"{figure / limit:.10g}{letter}"
+    return f"{figure / 1e6:.10g}M"

@@ -121,7 +121,7 @@ def tornado(estimated: Estimate, date: str | None = None) -> list[Lever]:
         Lever("utilisation", f"{share.high:.0%}", f"{share.low:.0%}", *_scaled(middle, share)),
         Lever("rent of a device-hour", f"${rent.low:.2f}", f"${rent.high:.2f}",
               middle * rent.low / rent.median, middle * rent.high / rent.median),
-        _lever("tokens", run.tokens, 0.5, 2.0, lambda x: f"{x:.3g}", lambda x: cost(tokens=x)),
+        _lever("tokens", run.tokens, 0.5, 2.0, _trillions, lambda x: cost(tokens=x)),
         _lever("devices at once", count, 0.25, 4.0, lambda x: f"{x:.0f}", lambda x: cost(count=max(1.0, x))),
         _lever("sequence length", run.length, 0.5, 4.0, lambda x: f"{x:.0f}",
                lambda x: cost(sequence_length=max(1, int(x)))),
@@ -129,6 +129,14 @@ def tornado(estimated: Estimate, date: str | None = None) -> list[Lever]:
     if "fp8" in run.device.tflops:
         levers.append(Lever("precision", "fp8", "bf16", cost(precision="fp8"), cost(precision="bf16")))
     return sorted(levers, key=lambda lever: -abs(lever.usd_high - lever.usd_low))
+
+
+def _trillions(tokens: float) -> str:
+    """As people say it: 14.8T, 300B, 50M."""
+    for limit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if tokens >= limit:
+            return f"{tokens / limit:.3g}{letter}"
+    return f"{tokens:.3g}"
 
 
 def _scaled(middle: float, share: Interval) -> tuple[float, float]:

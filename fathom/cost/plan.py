@@ -7,15 +7,17 @@ from functools import cached_property
 from typing import Any
 
 from fathom.cost.architecture import Architecture
+from fathom.cost.efficiency import typical_count
 from fathom.cost.estimate import Estimate, estimate
-from fathom.cost.flops import training_flops
+from fathom.cost.feasible import Holding, holding
 from fathom.cost.hardware import accelerator
-from fathom.cost.inference import PUBLISHED_SHARES, Service, kv_bytes_per_token, largest_batch
-from fathom.cost.layouts import Placed, ranked
+from fathom.cost.inference import PREFILL_SHARES, PUBLISHED_SHARES, Service, kv_bytes_per_token, largest_batch
+from fathom.cost.layouts import Placed
 from fathom.cost.optimal import Alternative, Lever, compute_optimal, tornado
 from fathom.cost.planfile import Plan
 from fathom.cost.prices import price
 from fathom.cost.regulators import of_run
+from fathom.cost.run import Run
 from fathom.errors import FathomError
 
 # Tokens of one optimizer step where the plan names none: what published runs from 7B on use, at least one sequence a
@@ -31,35 +33,50 @@ class Answer:
     plan: Plan
 
     @cached_property
-    def estimate(self) -> Estimate:
-        return estimate(self.plan.run, self.plan.date)
+    def holding(self) -> Holding:
+        """Whether and how the devices hold the run."""
+        return holding(self.plan.run, self.batch_tokens, self.plan.optimizer)
+
+    @property
+    def run(self) -> Run:
+        """The run as priced: on as many devices as hold it, where the plan leaves their number open."""
+        return self.holding.run
+
+    @cached_property
+    def estimate(self) -> Estimate | None:
+        """None where the devices cannot hold the model: what cannot run has no price."""
+        return None if self.holding.why_not else estimate(self.run, self.plan.date)
 
     @cached_property
     def levers(self) -> list[Lever]:
-        return tornado(self.estimate, self.plan.date)
+        return tornado(self.estimate, self.plan.date) if self.estimate else []
 
     @cached_property
-    def alternative(self) -> Alternative:
-        return compute_optimal(self.plan.run)
+    def alternative(self) -> Alternative | None:
+        return compute_optimal(self.run) if self.estimate else None
 
     @property
     def batch_tokens(self) -> float:
-        least = max(TYPICAL_BATCH_TOKENS, self.devices * self.plan.run.length)
-        return self.plan.batch_tokens or min(least, self.plan.run.tokens)
+        run = self.plan.run
+        least = max(TYPICAL_BATCH_TOKENS, round(run.count or typical_count(run)) * run.length)
+        return self.plan.batch_tokens or min(least, run.tokens)
 
     @property
     def devices(self) -> int:
-        return max(1, round(self.estimate.count))
+        return self.holding.count
 
-    @cached_property
+    @property
     def layouts(self) -> list[Placed] | None:
         """Layouts that fit, the best first; None where the shape is not known."""
-        run = self.plan.run
-        if run.architecture is None:
-            return None
-        step = training_flops(run.architecture, self.batch_tokens, run.length).total
-        devices = self.devices if self.plan.run.count else _round_to_power(self.devices)
-        return ranked(run.architecture, run.device, devices, run.length, self.batch_tokens, step, self.plan.optimizer)
+        return self.holding.layouts
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader must know of how the answer was got."""
+        found = [*self.plan.notes, self.holding.note]
+        if self.estimate is not None:
+            found.append(self.estimate.price.caveat(self.plan.date))
+        return [note for note in found if note]
 
     @cached_property
     def service(self) -> Service | None:
@@ -67,8 +84,13 @@ class Answer:
         return _service(self.plan) if self.plan.run.architecture is not None else None
 
     def to_dict(self) -> dict[str, Any]:
-        run = self.plan.run
+        run = self.run
         document: dict[str, Any] = {
+            "feasible": {
+                "fits": not self.holding.why_not,
+                "why_not": self.holding.why_not or None,
+                "least_devices": self.holding.least_devices or None,
+            },
             "model": {
                 "name": run.name or None,
                 "total_parameters": run.total,
@@ -79,30 +101,31 @@ class Answer:
             "cluster": {
                 "accelerator": run.device.name,
                 "count": self.devices,
-                "count_assumed": self.estimate.count_assumed,
+                "count_assumed": not self.plan.run.count,
             },
-            **self.estimate.to_dict(),
+            **(self.estimate.to_dict() if self.estimate else _without_price(run)),
             "flops_by_component": run.flops_by_component,
-            "utilisation_factors": self.estimate.prediction.reasons,
+            "utilisation_factors": self.estimate.prediction.reasons if self.estimate else None,
             "memory": self._memory(),
             "step": self._step(),
             "dominates": self.dominates,
             "tornado": [lever.to_dict() for lever in self.levers],
-            "compute_optimal": self.alternative.to_dict(),
-            "regulators": of_run(run, self.estimate.device_hours.median),
+            "compute_optimal": self.alternative.to_dict() if self.alternative else None,
+            "regulators": of_run(run, self.estimate.device_hours.median if self.estimate else run.device_hours(0.33)),
             "serving": self._serving(),
-            "notes": list(self.plan.notes),
+            "notes": self.notes,
         }
         return document
 
     @property
     def dominates(self) -> str:
         """The largest part of the FLOPs and the largest lever, in words."""
-        parts = self.plan.run.flops_by_component
+        parts = self.run.flops_by_component
         name = max(parts, key=lambda part: parts[part])
         share = parts[name] / sum(parts.values())
         words = name.replace("_", " ")
-        return f"{words}: {share:.0%} of the FLOPs; what moves the cost most: {self.levers[0].name}"
+        lever = f"; what moves the cost most: {self.levers[0].name}" if self.levers else ""
+        return f"{words}: {share:.0%} of the FLOPs{lever}"
 
     def _memory(self) -> dict[str, Any]:
         if self.layouts is None:
@@ -110,12 +133,12 @@ class Answer:
         best = self.layouts[0] if self.layouts else None
         return {
             "per_device": {"unit": "bytes", **best.memory_bytes} if best else None,
-            "available": {"value": self.plan.run.device.memory_gb * 1e9, "unit": "bytes"},
+            "available": {"value": self.run.device.memory_gb * 1e9, "unit": "bytes"},
             "layout": str(best.layout) if best else None,
             "layouts_that_fit": [_layout_row(placed) for placed in self.layouts[:LAYOUTS_SHOWN]],
             "layouts_that_fit_count": len(self.layouts),
             "method": "16-bit weights, 32-bit gradients and master copy, optimizer sharded over replicas; first stage",
-            **({} if best else {"why": "no layout of these devices holds the model: take more or larger devices"}),
+            **({} if best else {"why": f"no layout holds the model: {self.holding.why_not}"}),
         }
 
     def _step(self) -> dict[str, Any]:
@@ -149,7 +172,13 @@ class Answer:
                 "unit": "bytes",
                 "method": f"cache of {service.context} positions in {8 * service.cache_bytes:.0f} bits, over positions",
             },
-            "prefill_tokens_per_second_limit": _rate(service.prefill_tokens_per_second, "compute roofline"),
+            "kv_bytes_per_token_as_published": self._published_cache(service),
+            "prefill_tokens_per_second_limit": _rate(
+                service.prefill_tokens_per_second, f"roofline, bound by {service.prefill_bound_by}"
+            ),
+            "prefill_tokens_per_second": (service.prefill_tokens_per_second * PREFILL_SHARES).to_dict(
+                "tokens a second a device", "the share of the limit that published prefills of DeepSeek-V3 reach"
+            ),
             "decode_tokens_per_second_limit": _rate(limit, f"roofline, bound by {service.bound_by}"),
             "decode_tokens_per_second": (limit * PUBLISHED_SHARES).to_dict(
                 "tokens a second a device", "the share of the limit that published services reach"
@@ -159,6 +188,18 @@ class Answer:
             ),
             "at_load": self._at_load(service),
         }
+
+    def _published_cache(self, service: Service) -> dict[str, Any] | None:
+        """The cache in the widths in which the model's maker keeps it; None where that is not on file."""
+        bits = self.plan.cache_bits
+        if not bits:
+            return None
+        widths = {f"{name}_bytes": width / 8 for name, width in bits.items()}
+        how = ", ".join(f"{name} {width:g} bits" for name, width in bits.items())
+        return {
+            "value": kv_bytes_per_token(service.architecture, service.context, **widths), "unit": "bytes",
+            "method": f"cache of {service.context} positions as its maker keeps it ({how}), over positions",
+        }  # fmt: skip
 
     def _at_load(self, service: Service) -> dict[str, Any] | None:
         """Devices and dollars for the tokens a second that `[serving]` asks for; None where it asks for none."""
@@ -174,6 +215,13 @@ class Answer:
             "usd_per_hour": (devices * rent).to_dict("US dollars an hour", "devices x rental price"),
             "usd_per_million_tokens": a_million.to_dict("US dollars a million decoded tokens", "dollars over tokens"),
         }
+
+
+def _without_price(run: Run) -> dict[str, Any]:
+    """The figures of `Estimate.to_dict` for a run that no layout holds: only the FLOPs are known."""
+    flops = {"value": run.flops, "unit": "FLOP", "method": run.flops_method}
+    priced = ("utilisation", "device_hours", "days", "energy_mwh", "co2_tonnes", "cost_usd")
+    return {"flops": flops, **dict.fromkeys(priced)}
 
 
 def _rate(value: float, method: str) -> dict[str, Any]:
@@ -208,7 +256,3 @@ def _service(plan: Plan) -> Service:
         devices *= 2
     roomy = replace(empty, devices=devices)
     return replace(roomy, batch=max(largest_batch(roomy), 1e-9))
-
-
-def _round_to_power(count: int) -> int:
-    return 2 ** round(max(count, 1).bit_length() - 1)

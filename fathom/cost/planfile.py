@@ -15,9 +15,9 @@ from typing import Any
 
 from fathom.cost.architecture import Architecture
 from fathom.cost.checks import positive
-from fathom.cost.hardware import accelerator, canonical_precision
+from fathom.cost.hardware import Accelerator, accelerator, canonical_precision
 from fathom.cost.huggingface import architecture_from_config
-from fathom.cost.models import known_model
+from fathom.cost.models import KnownModel, known_model
 from fathom.cost.parameters import parameters
 from fathom.cost.run import Run
 from fathom.errors import FathomError
@@ -45,9 +45,16 @@ LEAST = {
     "sequence_length": (8, "write thousands out: 4096, not 4"),
     "context": (8, "write thousands out: 4096, not 4"),
 }
-MOST = {"total_parameters": 1e15, "active_parameters": 1e15, "tokens": 1e17, "sequence_length": 1e8, "count": 1e8}
-# Published runs have from 1.7 (GPT-3) to 15,000 (SmolLM2-135M) tokens an active parameter.
-TOKENS_PER_PARAMETER = (0.02, 2e5)
+MOST = {
+    "total_parameters": 1e15, "active_parameters": 1e15, "tokens": 1e17, "sequence_length": 1e8, "count": 1e8,
+    "layers": 2000, "hidden_size": 3e5,
+}  # fmt: skip
+# Tokens an active parameter of published runs: from 0.5 (Megatron-Turing NLG 530B, 270B) to 60,000 (Qwen3-0.6B, 36T).
+TOKENS_PER_PARAMETER = (0.5, 2e5)
+WHOLE = {"layers", "hidden_size", "sequence_length", "count", "context", "prompt_tokens", "output_tokens"}
+# Active parameters over 12 x layers x width^2 lie between 0.84 (Falcon) and 2.9 (Grok-1) for every known model.
+SHAPE_FACTOR = 4.0
+LARGEST_VOCABULARY = 300_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class Plan:
     date: str | None = None
     serving: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cache_bits: Mapping[str, float] = field(default_factory=dict)  # as the known model's maker keeps the cache
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -88,16 +96,16 @@ def plan_from(tables: Mapping[str, Any]) -> Plan:
     for name in sorted(set(tables) - set(KEYS)):
         _unknown(name, set(KEYS), "the plan", notes)
     shape = _shape(model, notes)
+    device = accelerator(_required_text(cluster, "cluster", "accelerator"))
     run = Run(
         name=str(model.get("name", "")),
         **shape,
         tokens=_required(training, "training", "tokens"),
         sequence_length=int(_number(training, "training", "sequence_length")),
-        precision=_text(training, "training", "precision", "bf16"),
-        device=accelerator(_required_text(cluster, "cluster", "accelerator")),
+        precision=training_precision(model, training, device, notes),
+        device=device,
         count=_number(cluster, "cluster", "count"),
     )
-    canonical_precision(run.precision)
     _question_ratio(run)
     for key in set(serving) & {"prompt_tokens", "output_tokens", "context", "tokens_per_second"}:
         _number(serving, "serving", key)
@@ -105,7 +113,9 @@ def plan_from(tables: Mapping[str, Any]) -> Plan:
     date, optimizer = training.get("date"), _text(training, "training", "optimizer", "adamw").lower()
     if optimizer not in ("adamw", "muon", "sgd"):
         raise FathomError(f"training.optimizer = {optimizer!r} is not known: it must be 'adamw', 'muon' or 'sgd'")
-    return Plan(run, batch, optimizer, str(date) if date else None, serving, tuple(notes))
+    known = _known(model)
+    cache_bits = known.cache_bits if known and run.architecture else {}
+    return Plan(run, batch, optimizer, str(date) if date else None, serving, tuple(notes), cache_bits)
 
 
 def _table(tables: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, Any]:
@@ -140,6 +150,7 @@ def _shape(model: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     architecture = _architecture(model, known_only=bool(total))
     if architecture is not None:
         _check_stated(architecture, total, active)
+        _check_shape(architecture, model)
         return {"architecture": architecture}
     if not total:
         raise FathomError(
@@ -148,6 +159,8 @@ def _shape(model: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     if "active_parameters" not in model:
         notes.append("active_parameters is not given: taken as a dense model, every parameter active")
     layers, width = (int(_number(model, "model", key)) for key in ("layers", "hidden_size"))
+    if layers and width:
+        _question_shape(layers, width, active or total)
     return {
         "total_parameters": total, "active_parameters": active or total, "layers": layers, "hidden_size": width,
     }  # fmt: skip
@@ -177,6 +190,51 @@ def _config(shape: dict[str, Any], layers: Any) -> ModelConfig:
         raise FathomError(f"[model] cannot be read as a shape: {error}") from None
 
 
+def training_precision(
+    model: Mapping[str, Any], training: Mapping[str, Any], device: Accelerator, notes: list[str]
+) -> str:
+    """The arithmetic of the run: as asked for, else as the known model was trained, else bf16; as the device has it.
+
+    What is not simply what was asked for is said in `notes`.
+    """
+    asked = _text(training, "training", "precision", "")
+    known = _known(model)
+    wanted = asked or (known.training_precision if known else "") or "bf16"
+    if known and known.training_precision and not asked:
+        notes.append(
+            f"precision is not given: {wanted}, as {known.title} was trained: {known.training_precision_source}"
+        )
+    if canonical_precision(wanted) in ("int8", "int4"):
+        raise FathomError(f"training.precision = '{wanted}' cannot be: training needs floating point, as bf16 or fp8")
+    used = device.runs_in(wanted)
+    if used != canonical_precision(wanted):
+        units = ", ".join(device.tflops)
+        notes.append(
+            f"{device.title} has no {canonical_precision(wanted)} units (it has {units}): taken to run in {used}"
+        )
+        return used
+    return wanted
+
+
+def _known(model: Mapping[str, Any]) -> KnownModel | None:
+    try:
+        return known_model(str(model["name"])) if "name" in model else None
+    except FathomError:
+        return None
+
+
+def _question_shape(layers: int, width: int, active: float) -> None:
+    """12 x layers x width^2 weights are what one token passes in a usual decoder, beside the vocabulary's."""
+    usual = 12.0 * layers * width**2
+    if usual / SHAPE_FACTOR <= active <= usual * SHAPE_FACTOR + 2 * LARGEST_VOCABULARY * width:
+        return
+    raise FathomError(
+        f"model.layers = {layers} and hidden_size = {width} are questioned: such decoders have about {usual:.2g} "
+        f"active parameters (12 x layers x width^2), not {active:.3g}; correct them, leave them out, or give "
+        "a mixture's active_parameters"
+    )
+
+
 def _check_stated(architecture: Architecture, total: float, active: float) -> None:
     """A stated size must be that of the shape; half as much again or more is another model."""
     count = parameters(architecture)
@@ -187,13 +245,21 @@ def _check_stated(architecture: Architecture, total: float, active: float) -> No
             )
 
 
+def _check_shape(architecture: Architecture, model: Mapping[str, Any]) -> None:
+    """Layers and width beside a named shape or a published config must be those of it."""
+    for key, known in (("layers", architecture.num_layers), ("hidden_size", architecture.hidden_size)):
+        stated = int(_number(model, "model", key))
+        if stated and stated != known:
+            raise FathomError(f"model.{key} = {stated} is questioned: the named shape has {known}; drop one of them")
+
+
 def _question_ratio(run: Run) -> None:
     ratio = run.tokens / run.active
     low, high = TOKENS_PER_PARAMETER
     if not low <= ratio <= high:
         raise FathomError(
             f"training.tokens = {run.tokens:g} for {run.active:g} active parameters is questioned: published runs lie "
-            f"between 1.7 and 15,000 tokens a parameter, this is {ratio:.3g}; are thousands, millions or billions "
+            f"between 0.5 and 60,000 tokens a parameter, this is {ratio:.3g}; are thousands, millions or billions "
             "mixed up?"
         )
 
@@ -214,6 +280,8 @@ def _number(table: Mapping[str, Any], where: str, key: str) -> float:
         raise FathomError(f"{where}.{key} = {value:g} is questioned: it is far too little; {hint}")
     if value > MOST.get(key, float("inf")):
         raise FathomError(f"{where}.{key} = {value:g} is questioned: it is more than ever was; a factor too many?")
+    if key in WHOLE and value != int(value):
+        raise FathomError(f"{where}.{key} = {value:g} cannot be: it must be a whole number")
     return value
 
 

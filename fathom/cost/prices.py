@@ -45,6 +45,21 @@ class Price:
     source: str
     entries: tuple[PriceEntry, ...]
 
+    def near(self, date: str, days: int = 365) -> bool:
+        """Whether a price behind this one is of within `days` of `date` (ISO): only then is it the rent of its time."""
+        when = _date(date)
+        return any(abs((_date(entry.date) - when).days) <= days for entry in self.entries)
+
+    def caveat(self, date: str | None) -> str:
+        """What must be said where no price on file is of within a year of `date`; empty where one is."""
+        if date is None or self.near(date):
+            return ""
+        first, last = self.entries[0].date, self.entries[-1].date
+        which = (
+            "the earliest on file" if date < first else "the latest on file" if date > last else "the nearest on file"
+        )
+        return f"no rent on file is of within a year of {date}: {which} is used, of {first if date < first else last}"
+
 
 @cache
 def history() -> tuple[PriceEntry, ...]:

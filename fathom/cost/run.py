@@ -47,12 +47,12 @@ class Run:
                     f"{self.total_parameters:g}: are they exchanged?"
                 )
 
-    @property
+    @cached_property
     def total(self) -> float:
         """All parameters of the main model."""
         return self.total_parameters or float(parameters(self._known).total)
 
-    @property
+    @cached_property
     def active(self) -> float:
         """Parameters that one token uses."""
         return self.active_parameters or float(parameters(self._known).active)
@@ -101,6 +101,15 @@ class Run:
     def peak_flops(self) -> float:
         """Peak rate of one device in 16-bit arithmetic, the base of every utilisation here, also of fp8 runs."""
         return self.device.peak_flops("bf16")
+
+    @property
+    def wide_arithmetic(self) -> float:
+        """Peak rate at this run's precision over the 16-bit peak, where its numbers are wider than 16 bits; else 1.
+
+        What published runs reach of the 16-bit peak, a run in 32 bits reaches of its own, slower one.
+        """
+        used = self.device.runs_in(self.precision)
+        return min(1.0, self.device.peak_flops(used) / self.peak_flops) if used in ("fp32", "tf32") else 1.0
 
     def utilisation(self, device_hours: float) -> float:
         """Share of the 16-bit peak that the run's FLOPs are, if it took `device_hours`."""

@@ -1,0 +1,151 @@
+"""The promise: a plan says what it took for granted, and prices nothing that cannot run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from fathom.cli.plan import command
+from fathom.cost.plan import Answer
+from fathom.cost.planfile import plan_from
+from tests.cost.test_plan import SIZES, V3, changed
+
+# The precision of the published run, and of the device
+
+
+def literal(*more):
+    options = ["--model", "deepseek-v3", "--tokens", "14.8e12", "--accelerator", "h800", "--count", "2048", *more]
+    result = CliRunner().invoke(command, options)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_known_model_is_planned_in_the_precision_that_it_was_trained_in():
+    document = json.loads(literal("--json"))
+    assert document["training"]["precision"] == "fp8"
+    assert any("as DeepSeek-V3 was trained" in note for note in document["notes"])
+    assert document["device_hours"]["low"] <= 2_664_000 <= document["device_hours"]["high"]
+    asked = json.loads(literal("--precision", "bf16", "--json"))
+    assert asked["training"]["precision"] == "bf16"
+    assert asked["device_hours"]["median"] > document["device_hours"]["median"]
+    assert "was trained" in " ".join(literal().split())
+
+
+def test_plan_and_claim_tell_one_story():
+    from fathom.cost.claimed_run import run_of
+    from fathom.cost.claims import on_file
+    from fathom.cost.estimate import estimate
+
+    planned, run = json.loads(literal("--json"))["device_hours"], run_of(on_file("deepseek-v3"))[0]
+    claimed = estimate(run).device_hours
+    for end in ("low", "median", "high"):
+        assert getattr(claimed, end) == pytest.approx(planned[end], rel=0.03)
+
+
+@pytest.mark.parametrize("sequence_length", [0, 8192])
+def test_llama_405b_lies_within_its_interval(sequence_length):
+    """Llama 3.1 model card: 30.84M H100 hours."""
+    training = {"tokens": 15.6e12} | ({"sequence_length": sequence_length} if sequence_length else {})
+    plan = plan_from(
+        {"model": {"name": "llama-3.1-405b"}, "training": training, "cluster": {"accelerator": "h100", "count": 16384}}
+    )
+    hours = Answer(plan).estimate.device_hours
+    assert hours.low <= 30.84e6 <= hours.high
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "used"), [("a100", "fp8", "bf16"), ("v100", "fp8", "fp16"), ("v100", "bf16", "fp16")]
+)
+def test_a_precision_that_the_device_lacks_is_replaced_aloud(device, asked, used):
+    plan = plan_from(
+        {**SIZES, "training": {"tokens": 2e12, "precision": asked}, "cluster": {"accelerator": device, "count": 256}}
+    )
+    assert plan.run.precision == used
+    assert any(f"has no {asked} units" in note and f"run in {used}" in note for note in plan.notes)
+
+
+def test_wider_numbers_take_longer():
+    def hours(precision):
+        return Answer(plan_from(changed(SIZES, "training", precision=precision))).estimate.device_hours.median
+
+    assert hours("fp32") == pytest.approx(16 * hours("bf16"))
+    assert hours("tf32") == pytest.approx(2 * hours("bf16"))
+
+
+# What cannot run
+
+
+def test_what_no_layout_holds_is_not_priced():
+    tables = changed(V3, "cluster", count=64)
+    document = Answer(plan_from(tables)).to_dict()
+    assert not document["feasible"]["fits"]
+    assert document["flops"]["value"] > 0
+    for name in ("device_hours", "cost_usd", "energy_mwh", "days", "co2_tonnes", "utilisation", "compute_optimal"):
+        assert document[name] is None, name
+    least = document["feasible"]["least_devices"]
+    assert Answer(plan_from(changed(V3, "cluster", count=least))).to_dict()["feasible"]["fits"]
+    output = " ".join(literal("--count", "64").split())
+    assert "This cannot run: 64 x NVIDIA H800" in output
+    assert "device-hours" not in output
+
+
+def test_a_size_alone_is_held_against_all_memory_together():
+    sized = {**SIZES, "model": {"total_parameters": 1e12, "active_parameters": 3e10}}
+    document = Answer(plan_from({**sized, "cluster": {"accelerator": "a100", "count": 8}})).to_dict()
+    assert not document["feasible"]["fits"]
+    assert document["feasible"]["least_devices"] == 112  # 8 bytes x 1e12 over 0.9 x 80 GB
+
+
+def test_devices_left_open_are_as_many_as_hold_the_model():
+    tables = {"model": {"name": "llama-3-70b"}, "training": {"tokens": 5e10}, "cluster": {"accelerator": "a100-40gb"}}
+    document = Answer(plan_from(tables)).to_dict()
+    assert document["feasible"]["fits"]
+    assert document["memory"]["layouts_that_fit_count"] > 0
+
+
+def test_published_runs_on_file_are_feasible():
+    from fathom.cost.claimed_run import run_of
+    from fathom.cost.claims import all_on_file
+    from fathom.cost.feasible import holding
+
+    for claim in all_on_file():
+        found = run_of(claim) if claim.kind == "training" and claim.id != "v4-5.2m-leak" else None
+        if found is not None and found[0].count:
+            batch = max(4e6, found[0].count * found[0].length)
+            assert not holding(found[0], batch, "adamw").why_not, claim.id
+
+
+# What the text prints
+
+
+def test_the_text_has_components_prefill_and_the_regulators_totals():
+    output = " ".join(literal().split())
+    for words in ("FLOPs: routed experts 47%", "prefill ", "their margin of 30%: N L H U", "6 P D"):
+        assert words in output
+
+
+def test_a_date_before_every_price_is_said():
+    document = json.loads(literal("--date", "2019-01-01", "--json"))
+    assert any("no rent on file is of within a year of 2019-01-01: the earliest" in note for note in document["notes"])
+    assert not any("no rent on file" in note for note in json.loads(literal("--date", "2025-01-15", "--json"))["notes"])
+
+
+def test_labels_of_the_tornado_do_not_overlap():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from fathom.cost.charts import _tornado
+
+    answer = Answer(plan_from(V3))
+    figure, axes = pyplot.subplots(figsize=(4.3, 4.2))
+    _tornado(axes, answer.levers, answer.estimate.cost_usd.median)
+    figure.canvas.draw()
+    inside = axes.get_window_extent()
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert inside.x0 <= box.x0, text.get_text()
+        assert box.x1 <= inside.x1, text.get_text()
+    pyplot.close(figure)
