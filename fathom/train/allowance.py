@@ -16,8 +16,8 @@ from fathom.train.request import Request
 
 DEFAULT_BUDGET = "10min"
 EVALUATION_SHARE = 0.03  # of the budget, for one evaluation on held-out text
-LEAST_EVALUATION_TOKENS = 2_000  # a domain
-FORWARD_SHARE_OF_PEAK = 0.25  # that an evaluation reaches, at least
+LEAST_EVALUATION_TOKENS = 4_000  # a domain
+FORWARD_SHARE_OF_PEAK = 0.35  # that an evaluation reaches, at least
 SAVE_BYTES_PER_SECOND = 250e6  # written, flushed and hashed; two cores and a network disk gave 300 to 600 MB/s
 LEAST_TRAINING_SHARE = 0.2  # of the budget: where less is left to train in, it is refused
 

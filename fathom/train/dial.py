@@ -119,11 +119,19 @@ def choose(seconds: float, speed: MachineSpeed, vocab_size: int, size: str = "",
     """The recipe that a machine of this speed should spend `seconds` on, with `train_tokens` different tokens to
     see.
     """
-    choices = weigh(seconds, speed, vocab_size, train_tokens)
     if size:
-        choices = [choice for choice in choices if choice.width == width_of(size)]
-    best = min(choices, key=lambda choice: choice.bits_per_byte)
+        wanted = width_of(size)
+        best = next(choice for choice in weigh(seconds, speed, vocab_size) if choice.width == wanted)
+    else:
+        best = _best(weigh(seconds, speed, vocab_size))
+        # The law knows no overfitting: little text, read often, must not call for a larger model than plenty would.
+        repeating = weigh(seconds, speed, vocab_size, train_tokens)
+        best = _best([choice for choice in repeating if choice.width <= best.width])
     return recipe_of(best, vocab_size)
+
+
+def _best(choices: list[Choice]) -> Choice:
+    return min(choices, key=lambda choice: choice.bits_per_byte)
 
 
 def recipe_of(choice: Choice, vocab_size: int) -> Recipe:

@@ -29,7 +29,8 @@ class Pace:
         self.recipe, self.folder, self.parallel = recipe, folder, parallel
         self.seconds = recipe.budget.seconds
         self.started = time.monotonic()
-        self.times: list[float] = []
+        self.times: list[float] = []  # of each step's own work
+        self.marks: list[float] = [0.0]  # when each step ended
         self.plans: list[Plan] = []
 
     @property
@@ -69,6 +70,7 @@ class Pace:
     def after_step(self, done: int, seconds: float) -> bool:
         """Note one step's time; True where it made a new plan."""
         self.times.append(seconds)
+        self.marks.append(self.elapsed)
         if not self.seconds or self.recipe.train.steps:
             return False
         plan = plan_at(self.plans, done)
@@ -96,8 +98,12 @@ class Pace:
         return True
 
     def _steps_left(self) -> int:
-        per_step = self.elapsed / len(self.times) if len(self.times) > 50 else self.seconds_per_step
-        left = max(1, int((self.seconds - self.elapsed) / per_step))
+        """By the pace of the last quarter of the steps, checkpoints between them included: machines get slower and
+        faster while others use them.
+        """
+        count = min(len(self.marks) - 1, max(CALIBRATION_STEPS, len(self.marks) // 4))
+        per_step = (self.marks[-1] - self.marks[-1 - count]) / count
+        left = max(1, round((self.seconds - self.elapsed) / per_step))
         return int(self.parallel.agree(left))
 
     def roll_back(self, to_step: int, skipped: int, ratio: float) -> None:
