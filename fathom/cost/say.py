@@ -27,10 +27,12 @@ def exact(value: float | None) -> str:
 
 
 def in_unit(value: float | None, unit: str) -> str:
-    """`exact` with its unit; dollars as a newspaper prints them: $5,576,000, $50.00 a W."""
+    """`exact` with its unit; dollars and shares as a newspaper prints them: $5,576,000, $50.00 per watt, 42.5%."""
     if unit.startswith("US dollars"):
         dollars = f"${exact(value)}" if value is not None and 1000 <= abs(value) < 1e9 else usd(value)
         return dollars + unit.removeprefix("US dollars")
+    if unit.startswith("share") and value is not None:
+        return share(value) + unit.removeprefix("share")
     return f"{exact(value)} {unit}".strip()
 
 

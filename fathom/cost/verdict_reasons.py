@@ -109,7 +109,7 @@ def _of_check(claim: Claim, finding: Finding) -> Reason | None:
         return None
     off = finding.off
     by = f", off by {share(abs(off))}" if off is not None else ""
-    text = f"{check.title} does not hold: {sides}{by}. {check.says}"
+    text = f"{check.title}: not so. {sides}{by}. {check.says}"
     return Reason(verdict=Verdict(check.if_not), text=text)
 
 
@@ -117,9 +117,11 @@ def _sides(claim: Claim, finding: Finding) -> str:
     """Both sides of a check as a reader takes them in: "3.66 days computed, 3.7 days stated"."""
     check = finding.check
     left, right = in_unit(finding.left, check.unit), in_unit(finding.right, check.unit)
+    same = left == right
+    right = right.removesuffix(f" {check.unit}")  # named once is enough
     if check.relation != "equals":
         return f"{left} against a limit of {right}"
-    if left == right:
+    if same:
         return f"{left} both ways"
     stated = [side.strip() in claim.numbers() for side in (check.expression, check.equals)]
     if stated[0] == stated[1]:

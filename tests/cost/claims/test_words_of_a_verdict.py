@@ -141,9 +141,18 @@ def test_every_claim_that_cannot_be_told_names_what_is_missing() -> None:
 
 def test_sides_of_a_check_say_which_is_stated() -> None:
     text = text_of("deepseek-v3", "verdict")
-    assert "Days per trillion tokens on 2,048 devices: 3.66 days computed, 3.7 days stated." in text
+    assert "Days per trillion tokens on 2,048 devices: 3.66 days computed, 3.7 stated." in text
     assert "Hours times rent is the price: $5,576,000 both ways." in text
     assert " against " not in text
+
+
+def test_a_check_that_fails_says_so_in_a_sentence() -> None:
+    text = text_of("r1-648-h800", "verdict")
+    assert "648 devices for the stated hours: not so. 185,144 device-hours computed, 147,000 stated, off by" in text
+
+
+def test_shares_are_printed_in_percent() -> None:
+    assert "The margin: 545% of cost both ways." in text_of("deepseek-inference-day", "verdict")
 
 
 @pytest.mark.parametrize("flag", ["--html", "--markdown"])
