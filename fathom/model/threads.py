@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,10 +67,15 @@ def loss_in_threads(decoder: Decoder, batch: Batch, mtp_weight: float, balance_w
 
 @functools.cache
 def _pool(workers: int, threads_each: int) -> ThreadPoolExecutor:
-    """Threads that stay: how many threads a product may use is a setting of the thread that calls it."""
+    """Threads that stay: how many threads a product may use is a setting of the thread that calls it.
+
+    All of them start here, at a barrier: a pool starts a thread only when none is idle, and one that starts later, in
+    the middle of a pass, sets the number of threads again, part of which is the whole process's.
+    """
     mine = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, "rows", initializer=torch.set_num_threads, initargs=(threads_each,))
-    list(pool.map(lambda _: None, range(workers)))
+    everyone = Barrier(workers)
+    list(pool.map(lambda _: everyone.wait(), range(workers)))
     torch.set_num_threads(mine)
     return pool
 
