@@ -37,9 +37,9 @@ KINDS = tuple(_KINDS)
 RANGES = {
     "chain_sum": "sums and differences of 2 or 3 numbers of 2 to 4 digits, negative results included",
     "products": "products of two 2-digit numbers",
-    "number_sorting": "3 to 5 numbers between -100 and 100, ascending or descending",
+    "number_sorting": "3 to 5 numbers between -99 and 99, ascending or descending",
     "letter_counting": "how often a letter occurs in 4 to 8 running words of a story",
-    "base_conversion": "numbers from 10 to 255 between any two of the bases 2 to 10",
+    "base_conversion": "numbers from 10 to 127 between any two of the bases 2 to 10",
     "gcd": "greatest common divisor of two numbers from 2 to 100",
     "time_intervals": "time between two moments of a day, in HH:MM or HH:MM:SS",
 }

@@ -22,15 +22,15 @@ def chain_sum(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str
     steps += f"{more_steps}{left}-{right}:{compared}\n"
     if relation == "<":
         left, right = right, left
-    lines, _ = subtract(left, right)
-    return question, f"{steps}{left}-{right}\n{lines}".rstrip("\n"), answer
+    lines, _, _ = subtract(left, right)
+    return question, f"{steps}{lines}".rstrip("\n"), answer
 
 
 def _sum(numbers: list[int]) -> tuple[str, int]:
     steps, total = "", numbers[0]
     for number in numbers[1:]:
         lines, result = add(str(total), str(number))
-        steps += f"{total}+{number}\n{lines}"
+        steps += lines
         total = int(result)
     return steps, total
 

@@ -8,14 +8,14 @@ from typing import Any
 def short_division(number: int, divisor: int) -> tuple[str, int, int]:
     """The steps, the quotient and the remainder.
 
-    `25/9=2r7 70/9=7r7` divides 250 by 9: 25 by 9 is 2, remainder 7, which with the next digit makes 70.
+    `25/9=2,18r7 70/9=7,63r7` divides 250 by 9: 25 by 9 is 2, which makes 18 and leaves 7; with the next digit 70.
     """
     digits, steps, quotient = str(number), [], ""
     taken = 1 if int(digits[0]) >= divisor or len(digits) == 1 else 2
     part = int(digits[:taken])
     for digit in [*digits[taken:], ""]:
         quotient += str(part // divisor)
-        steps.append(f"{part}/{divisor}={part // divisor}r{part % divisor}")
+        steps.append(f"{part}/{divisor}={part // divisor},{part // divisor * divisor:02d}r{part % divisor}")
         part = int(f"{part % divisor}{digit}")
     return " ".join(steps), int(quotient), part
 

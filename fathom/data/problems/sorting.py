@@ -8,24 +8,31 @@ from typing import Any
 def number_sorting(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
     """Each next number is compared with the sorted ones from the front until it comes before one, and put there.
 
-    `35:-63<,93>` reads: 35 comes; -63 is less, 93 is greater. The new list follows on the next line. Of the question
-    only its first line is kept: the rest asks for the answer as a list of quoted strings, the answer here is written
-    as the question writes its numbers. Whole numbers lose their `.0` in the steps.
+    `+35-63> +35+93<` reads: 35 comes and is greater than -63, less than 93. The new list follows on the next
+    line. All numbers have a sign and two digits in the steps, and lose their `.0`. Of the question only its first line
+    is kept: the rest asks for the answer as a list of quoted strings, the answer here is written as the question writes
+    its numbers.
     """
     descending = metadata["direction"] == "descending"
     numbers = [int(float(text)) for text in metadata["original_numbers"]]
-    ordered, lines = numbers[:1], [str(numbers[0])]
+    ordered, lines = numbers[:1], [f"{numbers[0]:+03d}"]
     for number in numbers[1:]:
         place, relations = _place(number, ordered, descending)
         ordered.insert(place, number)
-        lines.append(f"{number}:{','.join(relations)}\n{','.join(map(str, ordered))}")
+        lines.append(f"{relations}\n{_listed(ordered)}")
     return question.split("\n")[0], "\n".join(lines), ", ".join(metadata["sorted_numbers"])
 
 
-def _place(number: int, ordered: list[int], descending: bool) -> tuple[int, list[str]]:
-    relations = []
+def _listed(numbers: list[int]) -> str:
+    return " ".join(f"{number:+03d}" for number in numbers)
+
+
+def _place(number: int, ordered: list[int], descending: bool) -> tuple[int, str]:
+    """Where `number` belongs, and its comparisons with the ordered numbers up to there."""
+    relations: list[str] = []
     for place, other in enumerate(ordered):
-        relations.append(f"{other}{'=' if number == other else '>' if number < other else '<'}")
+        relation = "=" if number == other else "<" if number < other else ">"
+        relations.append(f"{number:+03d}{other:+03d}{relation}")
         if number > other if descending else number < other:
-            return place, relations
-    return len(ordered), relations
+            return place, " ".join(relations)
+    return len(ordered), " ".join(relations)
