@@ -38,7 +38,7 @@ from fathom.train.schedule import first_plan
 from fathom.train.shapes import deepseek_style, llama_style
 
 NAME = "cost_to_quality"
-VOCABULARY = 4096
+VOCABULARY = 8192
 WIDTH = 192
 LENGTH = 256
 SWEEP_RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
@@ -52,7 +52,8 @@ def ours(seed: int) -> Recipe:
         "name": "ours",
         "seed": seed,
         "model": model_table(deepseek_style(WIDTH, VOCABULARY)),
-        "train": {"learning_rate": 0.006, **_batch(8)},
+        "train": {"learning_rate": 0.012, **_batch(16)},
+        "optimizer": {"embedding_ratio": 5.0},
         "schedule": {"warmup_steps": 10, "decay_fraction": 0.5},
     }
     return recipe_from_table(table, where="benchmark")
@@ -87,7 +88,7 @@ def without(ingredient: str, seed: int) -> tuple[Recipe, Any]:
     if ingredient == "initialization":
         return recipe, normal_initialization
     if ingredient == "batch":
-        return recipe.with_changes(train=_batch(32)), None
+        return recipe.with_changes(train=_batch(64)), None
     if ingredient == "schedule":
         return recipe.with_changes(schedule={"decay_fraction": 0.98, "decay_shape": "cosine", "final_ratio": 0.1}), None
     raise SystemExit(f"no ingredient {ingredient!r}; there are {', '.join(INGREDIENTS)}")

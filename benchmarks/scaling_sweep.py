@@ -31,7 +31,7 @@ from fathom.train.recipe_files import recipe_from_table
 from fathom.train.shapes import deepseek_style
 
 NAME = "scaling_sweep"
-VOCABULARY = 4096
+VOCABULARY = 8192
 LENGTH = 256
 SECONDS = (15.0, 30.0, 60.0)
 COEFFICIENTS = Path(__file__).resolve().parent.parent / "fathom" / "train" / "scaling.json"
@@ -50,6 +50,7 @@ def recipe(width: int, learning_rate: float, rows: int, seed: int) -> Recipe:
             "micro_batch_rows": rows,
             "learning_rate": learning_rate,
         },
+        "optimizer": {"embedding_ratio": 5.0},
         "schedule": {"warmup_steps": 8, "decay_fraction": 0.5},
     }
     return recipe_from_table(table, where="benchmark")
@@ -168,8 +169,8 @@ def fit() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int)
-    parser.add_argument("--learning-rate", type=float, default=0.01)
-    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=0.012)
+    parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", default="", help="comma-separated lengths of training")
     parser.add_argument("--fit", action="store_true")
