@@ -107,6 +107,6 @@ def test_what_cannot_be_made_is_refused_by_name() -> None:
     with pytest.raises(FathomError, match="no problems of kind 'riddles'"):
         problem("riddles", 0, 0)
     with pytest.raises(FathomError, match="cannot be made"):
-        problem("gcd", 0, -1)
+        problem("products", 0, -1)
     with pytest.raises(FathomError, match="no problems of kind 'riddles'"):
         next(training_problems(0, {"riddles": 1.0}))

@@ -10,7 +10,7 @@ from fathom.evaluate.problems import Answered, Outcome, questions, results
 
 
 def _outcome(right: int, wrong: int, cut: int) -> Outcome:
-    asked = [problem("gcd", 0, index) for index in range(right + wrong + cut)]
+    asked = [problem("products", 0, index) for index in range(right + wrong + cut)]
     answered = [
         Answered(p, p.thinking, p.answer if i < right or i >= right + wrong else "no", truncated=i >= right + wrong)
         for i, p in enumerate(asked)
@@ -33,7 +33,7 @@ def test_shares_and_their_intervals(right: int, wrong: int, cut: int) -> None:
     assert (report["correct"], report["total"]) == (right, total)
     assert (report["low"], report["high"]) == pytest.approx(_wilson(right, total), abs=1e-9)
     assert report["truncated"] == cut / total
-    assert report["kinds"]["gcd"]["accuracy"] == right / total
+    assert report["kinds"]["products"]["accuracy"] == right / total
 
 
 def test_questions_are_as_many_of_each_kind_and_none_twice() -> None:
