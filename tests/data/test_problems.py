@@ -1,7 +1,6 @@
 """Worked problems: pure functions of kind, seed and number; right by a derivation of their own; held out by text."""
 
 import itertools
-import math
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -47,10 +46,6 @@ def _base(question: str) -> str:
     return result
 
 
-def _gcd(question: str) -> str:
-    return str(math.gcd(*_numbers(question.split(":")[1])))
-
-
 def _interval(question: str) -> str:
     times = re.findall(r"\d\d:\d\d(?::\d\d)?", question)
     pattern = "%H:%M:%S" if times[0].count(":") == 2 else "%H:%M"
@@ -65,7 +60,6 @@ DERIVED: dict[str, Callable[[str], str]] = {
     "number_sorting": _sorted,
     "letter_counting": _letters,
     "base_conversion": _base,
-    "gcd": _gcd,
     "time_intervals": _interval,
 }
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fathom.data.problems import arithmetic, bases, clock, divisors, letters, sorting
+from fathom.data.problems import arithmetic, bases, clock, letters, sorting
 from fathom.data.problems.gym import dataset
 from fathom.errors import FathomError
 
@@ -29,10 +29,11 @@ _KINDS = {
     "number_sorting": sorting.number_sorting,
     "letter_counting": letters.letter_counting,
     "base_conversion": bases.base_conversion,
-    "gcd": divisors.gcd,
     "time_intervals": clock.time_intervals,
 }
 KINDS = tuple(_KINDS)
+# How often a kind comes in training, relative to the others: more where more must be learnt.
+WEIGHTS = {**dict.fromkeys(KINDS, 1.0), "letter_counting": 1.5, "base_conversion": 1.3, "products": 0.8}
 # What each kind asks, for tables and reports: the ranges are those of `gym.RANGES`.
 RANGES = {
     "chain_sum": "sums and differences of 2 or 3 numbers of 2 to 4 digits, negative results included",
@@ -40,7 +41,6 @@ RANGES = {
     "number_sorting": "3 to 5 numbers between -99 and 99, ascending or descending",
     "letter_counting": "how often a letter occurs in 4 to 8 running words of a story",
     "base_conversion": "numbers from 10 to 127 between any two of the bases 2 to 10",
-    "gcd": "greatest common divisor of two numbers from 2 to 100",
     "time_intervals": "time between two moments of a day, in HH:MM or HH:MM:SS",
 }
 
@@ -86,8 +86,8 @@ def is_held_out(question: str) -> bool:
 
 
 def training_problems(seed: int, weights: Mapping[str, float] | None = None) -> Iterator[Problem]:
-    """Problems to learn from, without end, kinds drawn by weight (all alike without); none that is held out."""
-    shares = dict.fromkeys(KINDS, 1.0) if weights is None else dict(weights)
+    """Problems to learn from, without end, kinds drawn by `WEIGHTS` or those given; none that is held out."""
+    shares = dict(WEIGHTS if weights is None else weights)
     if unknown := sorted(shares.keys() - set(KINDS)):
         raise FathomError(f"there are no problems of kind {unknown[0]!r}; the kinds are {', '.join(KINDS)}")
     chooser = random.Random(seed)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fathom.data.problems.divisors import short_division
-
 
 def base_conversion(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
     """To base ten by multiplying by the base and adding the next digit; from there by dividing, remainders in front."""
@@ -28,3 +26,18 @@ def _to_ten(digits: str, base: int) -> list[str]:
         value = product + int(digit)
         lines.append(f"{product // base}*{base}={product}+{digit}={value}")
     return lines
+
+
+def short_division(number: int, divisor: int) -> tuple[str, int, int]:
+    """The steps, the quotient and the remainder.
+
+    `25/9=2,18r7 70/9=7,63r7` divides 250 by 9: 25 by 9 is 2, which makes 18 and leaves 7; with the next digit 70.
+    """
+    digits, steps, quotient = str(number), [], ""
+    taken = 1 if int(digits[0]) >= divisor or len(digits) == 1 else 2
+    part = int(digits[:taken])
+    for digit in [*digits[taken:], ""]:
+        quotient += str(part // divisor)
+        steps.append(f"{part}/{divisor}={part // divisor},{part // divisor * divisor:02d}r{part % divisor}")
+        part = int(f"{part % divisor}{digit}")
+    return " ".join(steps), int(quotient), part

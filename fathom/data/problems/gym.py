@@ -20,7 +20,6 @@ RANGES: dict[str, dict[str, Any]] = {
     },
     "letter_counting": {"min_words": 4, "max_words": 8},
     "base_conversion": {"min_base": 2, "max_base": 10, "min_value": 10, "max_value": 127},
-    "gcd": {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 100},
     "time_intervals": {"task_types": ["time", "time_seconds"]},
 }
 
