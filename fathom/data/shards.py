@@ -305,6 +305,8 @@ class HeldOut:
             if max_tokens is not None:
                 room = max(0, max_tokens - tokens)
                 count = int(np.searchsorted(shard.offsets, room, side="right")) - 1
+                if count < entry.documents and int(shard.offsets[count + 1]) - room < room - int(shard.offsets[count]):
+                    count += 1  # a long document that overshoots by less than leaving it out would fall short
                 count = max(count, 0 if documents else 1)  # at least one document
             if not count:
                 continue
