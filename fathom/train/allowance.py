@@ -38,10 +38,14 @@ class Allowance:
         seconds = budget_seconds(parse_budget(text)) if text else 0.0
         return cls(seconds, text, started, 2 if request.start_from else 1)
 
-    def seconds_left(self, recipe: Recipe) -> float:
-        """For the training loop. Raises FathomError where that is next to nothing, with the budget that would do."""
+    def seconds_left(self, recipe: Recipe, evaluation_seconds: float | None = None) -> float:
+        """For the training loop, now. `evaluation_seconds`: what one evaluation took, where one was done already.
+
+        Raises FathomError where next to nothing is left, with the budget that would do.
+        """
         saved = 4.0 * (parameters(recipe.model).total + optimizer_values(recipe.model, recipe.optimizer.kind))
-        reserve = self.evaluations * EVALUATION_SHARE * self.seconds + saved / SAVE_BYTES_PER_SECOND
+        expected = self.evaluations * EVALUATION_SHARE * self.seconds
+        reserve = (expected if evaluation_seconds is None else evaluation_seconds) + saved / SAVE_BYTES_PER_SECOND
         left = self.seconds - (time.monotonic() - self.started) - reserve
         if left < LEAST_TRAINING_SHARE * self.seconds:
             enough = math.ceil((self.seconds - left) / (1 - LEAST_TRAINING_SHARE) / 60)

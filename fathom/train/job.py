@@ -137,8 +137,27 @@ class Job:
 
     def _make_ready(self) -> tuple[Recipe, dict[str, Any] | None]:
         """The settled recipe and, for a source model, what it scores before: one process's work."""
-        recipe = self._settle(self.folder.recipe())
-        return recipe, self._evaluate_source(recipe)
+        recipe = self.folder.recipe()
+        settled = bool(recipe.data.manifest_sha256)
+        recipe = self._settle(recipe)
+        before = self._evaluate_source(recipe)
+        if not settled:
+            recipe = self._limit(recipe, before)
+            self._keep(recipe)
+        return recipe, before
+
+    def _limit(self, recipe: Recipe, before: dict[str, Any] | None) -> Recipe:
+        """The recipe with the seconds that its training loop may take, where a budget and not its steps decide."""
+        if not self.allowance.seconds or recipe.train.steps:
+            return recipe
+        return recipe.with_changes(
+            budget={"seconds": self.allowance.seconds_left(recipe, before and before["seconds"])}
+        )
+
+    def _keep(self, recipe: Recipe) -> None:
+        if self.ledger is not None:
+            self.ledger.note("recipe", "settled once the data was known", recipe=recipe_table(recipe))
+        self.folder.write_recipe(recipe)
 
     # ---- the recipe ------------------------------------------------------------------------------------------------
 
@@ -157,7 +176,7 @@ class Job:
         return apply_sets(recipe, self.request.sets)
 
     def _settle(self, recipe: Recipe) -> Recipe:
-        """The recipe once the data is known: vocabulary, manifest, seconds. A resumed run keeps what it had."""
+        """The recipe once the data is known: vocabulary, manifest, shape. A resumed run keeps what it had."""
         manifest, prepared = self._prepare(recipe)
         if recipe.data.manifest_sha256:
             _check_same_data(recipe, manifest, self.folder)
@@ -167,14 +186,8 @@ class Job:
         if self.allowance.seconds:
             domains = len(manifest.held_out_domains)
             sections["data"]["evaluation_tokens"] = self.allowance.evaluation_tokens(recipe, self.speed, domains)
-        if self.allowance.seconds and not recipe.train.steps:
-            sections["budget"] = {"seconds": self.allowance.seconds_left(recipe)}
-        recipe = recipe.with_changes(**sections)
         self._keep_data_facts(manifest, prepared)
-        if self.ledger is not None:
-            self.ledger.note("recipe", "settled once the data was known", recipe=recipe_table(recipe))
-        self.folder.write_recipe(recipe)
-        return recipe
+        return recipe.with_changes(**sections)
 
     def _fit_to_data(self, recipe: Recipe, manifest: Manifest) -> Recipe:
         if self.request.recipe or self.request.start_from:

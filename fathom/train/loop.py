@@ -204,7 +204,7 @@ class Session:
             tokens_per_second=outcome.tokens / per_step,
             flops_per_second=self.flops.total / per_step,
             seconds=self.pace.elapsed,
-            seconds_left=per_step * (self.plan.total_steps - self.step),
+            seconds_left=self.pace.seconds_left(self.plan, self.step),
             joules=self.ledger.meter.read() if self.ledger else None,
         )
 

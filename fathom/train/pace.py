@@ -1,7 +1,7 @@
 """How many steps a run takes: as many as asked, or as many as the seconds of its budget allow.
 
 With a budget in seconds the first steps are real ones; once their speed is known the number of steps is fixed, and
-it is corrected once more where the decay begins. Every plan is on the disk before the first step that follows it.
+it is corrected once more where the decay begins (half-way, where it began before). Every plan is on the disk before the first step that follows it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ class Pace:
         times = self.times[WARM_STEPS:] or self.times
         return statistics.fmean(times) if times else 0.0
 
+    def seconds_left(self, plan: Plan, done: int) -> float:
+        """Until the plan's end; until the budget's where the plan waits for the pace to be known."""
+        if plan.reason == "to be calibrated":
+            return max(0.0, self.seconds - self.elapsed)
+        return self.seconds_per_step * (plan.total_steps - done)
+
     def begin(self, step: int) -> None:
         """Take up the plans of the run, or make the first one."""
         self.plans = self.folder.plans()
@@ -76,7 +82,7 @@ class Pace:
         plan = plan_at(self.plans, done)
         if plan.reason == "to be calibrated":
             return self._calibrate(plan, done)
-        if plan.reason == "calibrated" and done == plan.decay_start:
+        if plan.reason == "calibrated" and done == max(plan.decay_start, (plan.from_step + plan.total_steps) // 2):
             return self._correct(plan, done)
         return False
 
