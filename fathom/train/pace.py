@@ -1,7 +1,8 @@
 """How many steps a run takes: as many as asked, or as many as the seconds of its budget allow.
 
 With a budget in seconds the first steps are real ones; once their speed is known the number of steps is fixed, and
-it is corrected once more where the decay begins (half-way, where it began before). Every plan is on the disk before the first step that follows it.
+it is corrected once more where the decay begins (half-way, where it began before). Every plan is on the disk before
+the first step that follows it.
 """
 
 from __future__ import annotations
