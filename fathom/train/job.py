@@ -151,7 +151,7 @@ class Job:
         if not self.allowance.seconds or recipe.train.steps:
             return recipe
         return recipe.with_changes(
-            budget={"seconds": self.allowance.seconds_left(recipe, before and before["seconds"])}
+            budget={"seconds": self.allowance.seconds_left(recipe, before["seconds"] if before else None)}
         )
 
     def _keep(self, recipe: Recipe) -> None:
