@@ -17,6 +17,8 @@ from fathom.errors import FathomError
 
 # Prices older or newer than this around the asked date say little about it, so the nearest are taken.
 WINDOW_DAYS = 270
+# A price this far from a day is no price of its time.
+SAME_TIME_DAYS = 366
 # However few or equal the prices on file: rental prices of one device at one time differ by about this factor between
 # hyperscaler list and small clouds (half the spread of the H100 entries of prices.toml).
 SPREAD = 1.5
@@ -38,27 +40,49 @@ class PriceEntry:
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars an hour for one device, with where it comes from."""
+    """Dollars an hour for one device around the day that was `asked` (ISO; None: now), with where it comes from."""
 
     usd_per_hour: Interval
     date: str
     source: str
     entries: tuple[PriceEntry, ...]
+    asked: str | None = None
 
-    def near(self, date: str, days: int = 365) -> bool:
-        """Whether a price behind this one is of within `days` of `date` (ISO): only then is it the rent of its time."""
-        when = _date(date)
-        return any(abs((_date(entry.date) - when).days) <= days for entry in self.entries)
+    @property
+    def nearest(self) -> str:
+        """Year and month of the entry nearest to the day asked for; the newest where none was."""
+        if self.asked is None:
+            return self.entries[-1].date[:7]
+        return min(self.entries, key=lambda row: (_days_apart(row.date, self.asked), row.date)).date[:7]
 
-    def caveat(self, date: str | None) -> str:
-        """What must be said where no price on file is of within a year of `date`; empty where one is."""
-        if date is None or self.near(date):
+    @property
+    def of_its_time(self) -> bool:
+        """Whether a price behind this one is of within a year of the day asked for."""
+        return self.asked is None or any(_days_apart(row.date, self.asked) <= SAME_TIME_DAYS for row in self.entries)
+
+    @property
+    def when(self) -> str:
+        """For a sentence: "at the rent of its time", or which one was taken for want of that."""
+        if self.of_its_time:
+            return "at the rent of its time"
+        return f"at the nearest rent on file, of {self.nearest} (no rent of that time is on file)"
+
+    @property
+    def source_and_time(self) -> str:
+        """The source, with what must be said where it is of another time."""
+        if self.of_its_time:
+            return self.source
+        return f"no rent of that time on file; the nearest is of {self.nearest}: {self.source}"
+
+    @property
+    def caveat(self) -> str:
+        """What a reader must be told where no price on file is of within a year of the day; empty where one is."""
+        if self.of_its_time:
             return ""
-        first, last = self.entries[0].date, self.entries[-1].date
-        which = (
-            "the earliest on file" if date < first else "the latest on file" if date > last else "the nearest on file"
-        )
-        return f"no rent on file is of within a year of {date}: {which} is used, of {first if date < first else last}"
+        first, last, asked = self.entries[0].date, self.entries[-1].date, str(self.asked)
+        which = "earliest" if asked < first else "latest" if asked > last else "nearest"
+        taken = first if asked < first else last
+        return f"no rent on file is of within a year of {asked}: the {which} on file is used, of {taken}"
 
 
 @cache
@@ -78,13 +102,13 @@ def price(name: str, date: str | None = None) -> Price:
     when = _date(date) if date else None
     rows = _near(device.name, when)
     if rows:
-        return _price(rows, 1.0, SPREAD, "")
+        return _price(rows, date, 1.0, SPREAD, "")
     donor = _donor(device)
     if device.kind == "cpu" and donor.kind == "cpu":  # clouds rent cores by the piece, whatever their arithmetic
-        return _price(_near(donor.name, when), 1.0, SPREAD, f"as {donor.title}; ")
+        return _price(_near(donor.name, when), date, 1.0, SPREAD, f"as {donor.title}; ")
     scale = device.peak_flops() / donor.peak_flops()
     prefix = f"no price on file for {device.title}: scaled by peak rate from {donor.title}; "
-    return _price(_near(donor.name, when), scale, SCALED_SPREAD, prefix)
+    return _price(_near(donor.name, when), date, scale, SCALED_SPREAD, prefix)
 
 
 def _near(name: str, when: Date | None) -> list[PriceEntry]:
@@ -94,12 +118,12 @@ def _near(name: str, when: Date | None) -> list[PriceEntry]:
     return near or sorted(rows, key=lambda row: abs((_date(row.date) - when).days))[:1]
 
 
-def _price(rows: list[PriceEntry], scale: float, least_spread: float, prefix: str) -> Price:
+def _price(rows: list[PriceEntry], asked: str | None, scale: float, least_spread: float, prefix: str) -> Price:
     values = sorted(row.usd_per_hour * scale for row in rows)
     middle = _middle(values)
     spread = Interval(min(values[0], middle / least_spread), middle, max(values[-1], middle * least_spread))
     sources = "; ".join(dict.fromkeys(f"{row.source_title} ({row.date})" for row in rows))
-    return Price(spread, rows[-1].date, prefix + sources, tuple(rows))
+    return Price(spread, rows[-1].date, prefix + sources, tuple(rows), asked)
 
 
 def _donor(device: Accelerator) -> Accelerator:
@@ -119,6 +143,10 @@ def _middle(values: list[float]) -> float:
 def _months(released: str) -> int:
     year, month = released.split("-")[:2]
     return int(year) * 12 + int(month)
+
+
+def _days_apart(one: str, other: str | None) -> int:
+    return abs((_date(one) - _date(str(other))).days)
 
 
 def _date(text: str) -> Date:

@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import date as Date
 from typing import Any
 
 from fathom.cost.claim import Claim
 from fathom.cost.claimed_run import run_of
 from fathom.cost.estimate import Estimate, estimate
 from fathom.cost.interval import Interval
-from fathom.cost.prices import price
+from fathom.cost.prices import Price, price
 from fathom.cost.verdict_physics import Distribution, Physics, Work, accelerator, hours_of
 
 # A maker that names no accelerator is priced on this one: what the docket's best-documented runs of its day used.
 ASSUMED_DEVICE = "h100"
-# A price on file this far from a claim's date is no price of its time.
-SAME_TIME_DAYS = 366
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rent:
-    """What an hour of a device cost: at the claim's time, or at the nearest date on file, which `date` names."""
-
-    usd_per_hour: Interval
-    date: str  # year and month of the nearest price
-    source: str
-    of_its_time: bool
-
-    @property
-    def when(self) -> str:
-        """For a sentence: "at the rent of its time", or which one was taken for want of that."""
-        if self.of_its_time:
-            return "at the rent of its time"
-        return f"at the nearest rent on file, of {self.date} (no rent of that time is on file)"
-
-
-def rent_at(name: str, day: str) -> Rent:
-    """The rent of the device `name` on `day` (ISO) or the nearest date on file."""
-    found, wanted = price(name, day), Date.fromisoformat(day)
-    apart, nearest = min((abs((Date.fromisoformat(row.date) - wanted).days), row.date) for row in found.entries)
-    close = apart <= SAME_TIME_DAYS
-    source = found.source if close else f"no rent of that time on file; the nearest is of {nearest[:7]}: {found.source}"
-    return Rent(usd_per_hour=found.usd_per_hour, date=nearest[:7], source=source, of_its_time=close)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +30,7 @@ class Expectation:
     method: str
     modelled: bool = False
     usd: Interval | None = None
-    rent: Rent | None = None
+    rent: Price | None = None
 
     def to_dict(self) -> dict[str, Any]:
         rows = {
@@ -68,7 +39,7 @@ class Expectation:
             "cost_usd": (
                 self.usd,
                 "US dollars",
-                f"device-hours x rent on file: {self.rent.source if self.rent else ''}",
+                f"device-hours x rent on file: {self.rent.source_and_time if self.rent else ''}",
             ),
         }
         return {"accelerator": self.accelerator, "accelerator_assumed": self.assumed} | {
@@ -84,16 +55,20 @@ class Priced:
     method: str
     market: Interval | None
     implied_rent: float | None
-    rent: Rent
+    rent: Price
 
     def to_dict(self) -> dict[str, Any]:
-        market = self.market.to_dict("US dollars", f"hours x rent on file: {self.rent.source}") if self.market else None
+        market = (
+            self.market.to_dict("US dollars", f"hours x rent on file: {self.rent.source_and_time}")
+            if self.market
+            else None
+        )
         return {
             "usd": {"value": self.usd, "unit": "US dollars", "method": self.method},
             "at_market_rent": market,
             "implied_rent_usd_per_hour": self.implied_rent,
-            "rent_usd_per_hour": self.rent.usd_per_hour.to_dict("US dollars a device-hour", self.rent.source),
-            "rent_date": self.rent.date,
+            "rent_usd_per_hour": self.rent.usd_per_hour.to_dict("US dollars a device-hour", self.rent.source_and_time),
+            "rent_date": self.rent.nearest,
             "rent_is_of_its_time": self.rent.of_its_time,
         }
 
@@ -106,7 +81,7 @@ def expectation(claim: Claim, done: Work | None, runs: Distribution) -> Expectat
     named = claim.text("accelerator")
     device = accelerator(named or ASSUMED_DEVICE)
     slow, usual, fast = (runs.quantile(q) * device.peak_flops("bf16") * 3600 for q in (0.1, 0.5, 0.9))
-    rent = rent_at(device.name, _iso(claim.date))
+    rent = price(device.name, _iso(claim.date))
     planned = _planned(claim)
     if planned is not None:
         hours = planned.device_hours
@@ -155,7 +130,7 @@ def priced(claim: Claim, found: Physics | None) -> Priced | None:
     cost, (hours, how) = claim.value("cost_usd"), hours_of(claim)
     if not claim.text("accelerator") or (cost is None and hours is None):
         return None
-    rent = rent_at(accelerator(claim.text("accelerator")).name, _iso(claim.date))
+    rent = price(accelerator(claim.text("accelerator")).name, _iso(claim.date))
     market = rent.usd_per_hour * hours if hours is not None and "price" not in how else None
     usd = cost if cost is not None else (market.median if market else None)
     if usd is None:

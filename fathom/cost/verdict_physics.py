@@ -11,7 +11,7 @@ from fathom.cost.architecture import Architecture
 from fathom.cost.claim import Claim
 from fathom.cost.claims import flagged
 from fathom.cost.flops import training_flops
-from fathom.cost.hardware import Accelerator, canonical_precision
+from fathom.cost.hardware import Accelerator
 from fathom.cost.hardware import accelerator as find_accelerator
 from fathom.cost.models import known_model
 
@@ -182,15 +182,7 @@ def hours_of(claim: Claim) -> tuple[float | None, str]:
 def _limit_precision(claim: Claim, device: Accelerator) -> str:
     """The precision whose peak bounds the run: the stated one; else the fastest that models are trained in."""
     wanted = claim.text("precision") or ("fp8" if "fp8" in device.tflops else "bf16")
-    return rate_name(device, wanted)
-
-
-def rate_name(device: Accelerator, precision: str) -> str:
-    """The rate that `precision` runs at on `device`: a V100 has no bf16, its 16-bit tensor cores work in fp16."""
-    peak, wanted = device.peak_flops(precision), canonical_precision(precision)
-    if wanted in device.tflops:
-        return wanted
-    return next(name for name, rate in device.tflops.items() if rate * 1e12 == peak)
+    return device.runs_in(wanted)
 
 
 # What an announcement or an allegation of machines lacks: no arithmetic shows that they exist.

@@ -16,7 +16,6 @@ from fathom.cost.docket_sections import Section, sections
 from fathom.cost.docket_text import as_markdown, as_text
 from fathom.cost.hardware import accelerator
 from fathom.cost.verdict import trial_dict, try_claim
-from fathom.cost.verdict_physics import rate_name
 from fathom.cost.verdict_words import Verdict
 
 
@@ -64,7 +63,7 @@ def test_a_rent_of_another_time_is_called_so(name: str) -> None:
     assert trial.priced is not None
     assert not trial.priced.rent.of_its_time
     text = as_text(trial, 1000)
-    assert f"no rent of that time on file; the nearest is of {trial.priced.rent.date}" in text
+    assert f"no rent of that time on file; the nearest is of {trial.priced.rent.nearest}" in text
     assert "at the rent of its time" not in text
     assert "rents on file at the time" not in text
     assert "market rent:" not in text
@@ -83,7 +82,7 @@ def test_a_rent_of_the_time_is_called_so() -> None:
      ("a100", "mixed (amp)", "bf16")],
 )  # fmt: skip
 def test_a_rate_is_named_by_the_units_that_the_device_has(device: str, asked: str, name: str) -> None:
-    assert rate_name(accelerator(device), asked) == name
+    assert accelerator(device).runs_in(asked) == name
 
 
 def test_gpt_3_is_bound_by_the_fp16_rate_of_its_v100() -> None:
