@@ -154,7 +154,7 @@ def _rule(trial: Trial) -> Section:
     return Section(
         key="rule",
         title="The accelerators on file, by the rule's own measure",
-        header=("accelerator", "total processing performance", "operations of an H100", "bandwidth", "link", "note"),
+        header=("accelerator", "total processing performance", "operations of an H100", "bandwidth", "link", "source"),
         rows=tuple(rule_rows(trial)),
         labelled=True,
     )

@@ -218,5 +218,5 @@ def rule_rows(trial: Trial) -> Iterator[Row]:
             share(row.rate),
             share(row.bandwidth),
             share(row.link),
-            row.device.export_control,
+            row.device.source,
         )

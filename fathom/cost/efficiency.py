@@ -95,7 +95,7 @@ def features(run: Run, count_model: list[float]) -> list[float]:
     fast = max(0.0, math.log(run.peak_flops / REFERENCE_PEAK_FLOPS)) / H100_OVER_A100
     small = max(0.0, math.log(SMALL_PARAMETERS / run.active))
     count = run.count or typical_count(run, count_model)
-    fp8 = canonical_precision(run.precision) in ("fp8", "fp4") and "fp8" in run.device.tflops
+    fp8 = canonical_precision(run.precision) in ("fp8", "fp4") and run.device.peak_flops("fp8") > run.peak_flops
     return [
         1.0,
         fast,

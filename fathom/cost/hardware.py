@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
@@ -24,8 +24,8 @@ PRECISIONS = {
 class Accelerator:
     """One device as rented: a GPU, a TPU chip, a processor core. Rates are dense and without sparsity.
 
-    `memory_gb` and rates are decimal (10^9). `link_gb_per_second` is the scale-up link, both directions together as
-    vendors state it; `network_gb_per_second` the usual scale-out network a device, one direction.
+    Rates are decimal (10^9), `memory_gb` as the vendor counts it. `link_gb_per_second` is the scale-up link, both
+    directions together as vendors state it; `network_gb_per_second` the usual scale-out network a device, one way.
     """
 
     name: str
@@ -41,10 +41,22 @@ class Accelerator:
     power_watts: float
     devices_per_node: int = 8
     aliases: tuple[str, ...] = ()
-    export_control: str = ""
     note: str = ""
     source_title: str
-    source_url: str = field(default="")
+    source_url: str
+    seen: bool = True  # whether the source itself was read when the row was checked
+    seen_in: str = ""  # what was read instead
+
+    def __post_init__(self) -> None:
+        if type(self.seen) is not bool or (self.seen and self.seen_in):
+            raise FathomError(f"accelerator '{self.name}': seen is true or false, and seen_in goes with seen = false")
+
+    @property
+    def source(self) -> str:
+        """The source as a reader must be told of it: with what was read instead where it was not at hand."""
+        if self.seen:
+            return self.source_title
+        return f"{self.source_title}, not read; seen in: {self.seen_in or 'nothing, from memory'}"
 
     def peak_flops(self, precision: str = "bf16") -> float:
         """Peak dense operations per second at `precision`; the next wider one that the device has, where it lacks it.

@@ -35,7 +35,7 @@ class Row:
             "rate_against_h100": self.rate,
             "memory_bandwidth_against_h100": self.bandwidth,
             "link_against_h100": self.link,
-            "note": self.device.export_control,
+            "source": {"title": self.device.source, "url": self.device.source_url, "seen": self.device.seen},
         }
 
 

@@ -52,7 +52,8 @@ def test_effects_point_the_way_physics_does():
     assert predict(replace(large, count=4096)).median < predict(large).median
     assert predict(replace(large, device=accelerator("a100"))).median > predict(large).median
     assert predict(replace(large, precision="fp8")).median > predict(large).median
-    assert predict(replace(large, device=accelerator("a100"), precision="fp8")).reasons["fp8"] == 1.0
+    for without in ("a100", "gaudi-3", "trainium"):  # no fp8 units, or units no faster than the 16-bit ones
+        assert predict(replace(large, device=accelerator(without), precision="fp8")).reasons["fp8"] == 1.0
     early = replace(large, device=accelerator("a100"), tokens=2 * large.active)
     assert predict(early).median < predict(replace(early, tokens=100 * large.active)).median
     assert predict(replace(large, tokens=2 * large.active)).reasons["few_tokens"] == 1.0

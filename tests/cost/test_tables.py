@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -53,6 +54,23 @@ def test_the_table_is_wide_and_whole():
         assert min(row.tflops.values()) > 0, row.name
         assert min(row.memory_gb, row.memory_gb_per_second, row.power_watts) > 0, row.name
         assert len(row.released) == 7, row.name
+
+
+def test_a_row_says_whether_its_source_was_read():
+    assert accelerator("mi300x").source == accelerator("mi300x").source_title
+    assert "not read; seen in: a reseller's copy" in accelerator("h100").source
+    assert accelerator("h100-64gb").source.endswith("not read; seen in: nothing, from memory")
+    with pytest.raises(FathomError, match="seen_in goes with seen = false"):
+        replace(accelerator("mi300x"), seen_in="a blog")
+
+
+def test_rates_are_of_the_whole_device_and_dense():
+    """Twice a core's for a Trainium; no 8-bit rate above twice the 16-bit one, as one with sparsity would be."""
+    assert accelerator("trainium").tflops["bf16"] == 190
+    for row in accelerators().values():
+        half = row.peak_flops("bf16")
+        assert row.tflops.get("fp8", 0) <= 2.05 * half, row.name
+        assert row.tflops.get("tf32", 0) <= 1.01 * half, row.name
 
 
 def test_names_and_aliases_are_unambiguous():
