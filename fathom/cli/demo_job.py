@@ -53,6 +53,7 @@ class Demo:
     problems: int
     runs: Path
     started: float
+    recipes: tuple[str, ...] = RECIPES
     trained: list[Trained] = field(default_factory=list)
 
     def run(self, display: Display) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class Demo:
         suffix = self._free_suffix()
         manifest = self._gather(display, f"demo-data{suffix}")
         seconds = self._training_seconds()
-        for recipe in RECIPES:
+        for recipe in self.recipes:
             self.trained.append(self._train(recipe, f"{recipe}{suffix}", seconds, display))
         report = write_report([one.folder for one in self.trained], title="Fathom's demonstration", runs=self.runs)
         return {

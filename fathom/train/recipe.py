@@ -40,7 +40,7 @@ class DataSection(_Section):
     prepared: str = ""  # folder of the token shards; empty: prepared by the command line from `sources`
     manifest_sha256: str = ""  # of the prepared data; a resumed run refuses other data
     tokenizer: str = ""
-    vocab_size: int = Field(default=4096, ge=300)
+    vocab_size: int = Field(default=4096, ge=264)
     held_out_fraction: float = Field(default=0.02, gt=0.0, lt=0.5)
     # held-out tokens of a domain that are scored: one standard error is then about 0.5% of its bits per byte
     evaluation_tokens: int = Field(default=100_000, gt=0)

@@ -16,8 +16,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _sum(question: str) -> str:
-    expression = re.findall(r"[-+\d][-+\d ]*", question.replace(" ", ""))[-1]
-    return str(sum(_numbers(re.sub(r"([-+])", r" \1", expression))))
+    return str(sum(_numbers(question.replace("- ", "-"))))
 
 
 def _product(question: str) -> str:
@@ -27,7 +26,7 @@ def _product(question: str) -> str:
 
 def _sorted(question: str) -> str:
     line = next(line for line in question.splitlines() if ":" in line)
-    numbers = [float(number) for number in line.split(":")[1].split(",")]
+    numbers = [int(number) for number in line.split(":")[1].split(",")]
     return ", ".join(str(number) for number in sorted(numbers, reverse="descending" in line))
 
 
@@ -47,11 +46,8 @@ def _base(question: str) -> str:
 
 
 def _interval(question: str) -> str:
-    times = re.findall(r"\d\d:\d\d(?::\d\d)?", question)
-    pattern = "%H:%M:%S" if times[0].count(":") == 2 else "%H:%M"
-    seconds = (datetime.strptime(times[1], pattern) - datetime.strptime(times[0], pattern)).seconds
-    clock = datetime(2000, 1, 1) + timedelta(seconds=seconds)
-    return clock.strftime(pattern)
+    start, end = (datetime.strptime(time, "%H:%M") for time in re.findall(r"\d\d:\d\d", question))
+    return (datetime(2000, 1, 1) + timedelta(seconds=(end - start).seconds)).strftime("%H:%M")
 
 
 DERIVED: dict[str, Callable[[str], str]] = {

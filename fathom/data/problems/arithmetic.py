@@ -1,55 +1,49 @@
-"""Chained sums and products."""
+"""Sums and differences of two numbers, and products."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fathom.data.problems.columns import add, multiply, subtract
+from fathom.data.problems.columns import (
+    FIRST,
+    RESULT,
+    SECOND,
+    add,
+    compare,
+    keyed,
+    multiply,
+    subtract,
+    without_leading_zeros,
+    written,
+)
 
 
 def chain_sum(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
-    """What is added is summed up, then what is taken away; the larger sum minus the smaller gives the answer."""
-    first, *rest = metadata["expression"].split()
-    added = [int(first)] + [int(n) for sign, n in zip(rest[::2], rest[1::2], strict=True) if sign == "+"]
-    taken = [int(n) for sign, n in zip(rest[::2], rest[1::2], strict=True) if sign == "-"]
-    steps, plus = _sum(added)
-    if not taken:
-        return question, steps.rstrip("\n"), answer
-    more_steps, minus = _sum(taken)
-    width = len(str(max(plus, minus)))
-    left, right = str(plus).zfill(width), str(minus).zfill(width)
-    compared, relation = _compare(left, right)
-    steps += f"{more_steps}{left}-{right}:{compared}\n"
-    if relation == "<":
-        left, right = right, left
-    lines, _, _ = subtract(left, right)
-    return question, f"{steps}{lines}".rstrip("\n"), answer
+    """Both numbers under keys, for a difference which of them is greater, the columns, the result's digits.
 
-
-def _sum(numbers: list[int]) -> tuple[str, int]:
-    steps, total = "", numbers[0]
-    for number in numbers[1:]:
-        lines, result = add(str(total), str(number))
-        steps += lines
-        total = int(result)
-    return steps, total
-
-
-def _compare(left: str, right: str) -> tuple[str, str]:
-    """Digits of two numbers of one length side by side up to the first that differ, and how the numbers compare."""
-    pairs, relation = [], "="
-    for x, y in zip(left, right, strict=True):
-        relation = "=" if x == y else "<" if x < y else ">"
-        pairs.append(f"{x},{y}{relation}")
-        if relation != "=":
-            break
-    return " ".join(pairs), relation
+    Of the question only `527 + 117 =` is kept.
+    """
+    x, sign, y = metadata["expression"].split()
+    first, second, result = keyed(x, FIRST), keyed(y, SECOND), RESULT[: len(x)]
+    lines, minus = f"{written(first)}{sign}{written(second)}\n", ""
+    if sign == "+":
+        columns, digits = add(first, second, result)
+    else:
+        compared, relation = compare(first, second)
+        lines += f"{compared}\n"
+        if relation == "<":
+            first, second, minus = second, first, "-"
+        columns, digits = subtract(first, second, result)
+    return question.split(": ")[1], f"{lines}{columns}{minus}{written(without_leading_zeros(digits))}", answer
 
 
 def products(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
-    """The first number times each digit of the second, then the sum of the two, the last digit of the first aside."""
-    first, second = metadata["expression"].split(" * ")
-    ones_steps, ones = multiply(first, second[1])
-    tens_steps, tens = multiply(first, second[0])
-    sum_steps, _ = add(ones[:-1], tens)
-    return question, f"{ones_steps}{tens_steps}{sum_steps}".rstrip("\n"), answer
+    """The first number times each digit of the second, then the sum of the two; the last digit needs none."""
+    x, y = metadata["expression"].split(" * ")
+    first, (tens, ones) = keyed(x, FIRST), keyed(y, SECOND)
+    ones_lines, ones_row = multiply(first, ones, "qrs")
+    tens_lines, tens_row = multiply(first, tens, "xyz")
+    *upper, last = ones_row
+    sum_lines, total = add([("w", 0), *upper], tens_row, "lmn")
+    lines = f"{written(first)}*{written([tens, ones])}\n{ones_lines}{tens_lines}{sum_lines}"
+    return question.split(". ")[0], lines + written(without_leading_zeros([*total, last])), answer

@@ -4,40 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from fathom.data.problems.columns import keyed, without_leading_zeros, written
+
+_DIGITS, _REMAINDERS = "abcde", "hijkl"  # binary numbers up to 31 have five digits
+
 
 def base_conversion(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
-    """To base ten by multiplying by the base and adding the next digit; from there by dividing, remainders in front."""
-    source, target, value = metadata["source_base"], metadata["target_base"], metadata["decimal_value"]
-    lines = [] if source == 10 else _to_ten(metadata["source_repr"], source)
-    digits = ""
-    while target != 10 and value >= target:
-        steps, quotient, remainder = short_division(value, target)
-        digits = f"{remainder}{digits}"
-        lines.append(f"{value}/{target}:{steps} {quotient},{digits}")
-        value = quotient
-    return question.strip(), "\n".join(lines), answer
+    """To base ten by multiplying by the base and adding the next digit; from there by dividing, remainders in reverse.
 
-
-def _to_ten(digits: str, base: int) -> list[str]:
-    value = int(digits[0])
-    lines = [str(value)]
-    for digit in digits[1:]:
-        product = value * base
-        value = product + int(digit)
-        lines.append(f"{product // base}*{base}={product}+{digit}={value}")
-    return lines
-
-
-def short_division(number: int, divisor: int) -> tuple[str, int, int]:
-    """The steps, the quotient and the remainder.
-
-    `25/9=2,18r7 70/9=7,63r7` divides 250 by 9: 25 by 9 is 2, which makes 18 and leaves 7; with the next digit 70.
+    The first line names the bases s and t and the digits: `s3t5a2b1c0d1`. `02s3=06b1=07` reads: 02 times the base 3 is
+    06, and the digit 1 makes 07. `24t5=04h4`: 24 by 5 is 04 and leaves 4. Of the question only the last sentence is
+    kept: the rest is about letters as digits.
     """
-    digits, steps, quotient = str(number), [], ""
-    taken = 1 if int(digits[0]) >= divisor or len(digits) == 1 else 2
-    part = int(digits[:taken])
-    for digit in [*digits[taken:], ""]:
-        quotient += str(part // divisor)
-        steps.append(f"{part}/{divisor}={part // divisor},{part // divisor * divisor:02d}r{part % divisor}")
-        part = int(f"{part % divisor}{digit}")
-    return " ".join(steps), int(quotient), part
+    source, target, value = metadata["source_base"], metadata["target_base"], metadata["decimal_value"]
+    digits = keyed(metadata["source_repr"], _DIGITS)
+    lines = [f"s{source}t{target}{written(digits)}"]
+    number = digits[0][1]
+    for key, digit in digits[1:]:
+        product, number = number * source, number * source + digit
+        lines.append(f"{product // source:02d}s{source}={product:02d}{key}{digit}={number:02d}")
+    remainders = []
+    for key in _REMAINDERS:
+        lines.append(f"{value:02d}t{target}={value // target:02d}{key}{value % target}")
+        remainders.append((key, value % target))
+        value //= target
+        if not value:
+            break
+    lines.append(written(without_leading_zeros(remainders[::-1])))
+    return question.strip().splitlines()[-1].replace("Now, convert", "Convert"), "\n".join(lines), answer

@@ -1,60 +1,93 @@
-"""Sums, differences and products in columns, last digit first, as taught in school.
+"""Digits under keys, and sums, differences and products worked in columns, last digit first, as taught in school.
 
-Each line of a sum or difference shows what is left of both numbers with a point before the digits that it works on, so
-the next line is a copy of it one digit shorter: `599.3+171.9:3+9+0=12 2`, then `59.9+17.1:9+1+1=11 12`. The digits
-stand side by side once more before their sum: a small model learns a table of neighbours several times faster.
+Every digit is written once behind a letter of its own: `527 + 17` as `a5b2c7+e0f1g7`. Wherever a digit is needed
+again its letter stands before it, so that finding it is copying what followed the same letter before; digits alone
+repeat within a number, and a small model that looks for "the digit after a 5" finds the wrong one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 
-def add(first: str, second: str) -> tuple[str, str]:
-    """The steps of a sum and its digits. Each line: digits and carry, their two-digit sum, the result so far."""
-    lines, result, carry = _worked(first, second, "+", 0, 10)
-    if carry:
-        result = f"1{result}"
-        lines += f"{result}\n"
-    return lines, result
+# Letters of the digits, first digit first: of the first number, the second and the result.
+FIRST, SECOND, RESULT = "abcd", "efgh", "pqrs"
+CARRIED = "o"  # what a sum carries out of its first column: the digit before `p`
+
+Digits = list[tuple[str, int]]  # key and digit, first digit first
 
 
-def subtract(first: str, second: str, *, borrow: int = 0, tens: int = 10) -> tuple[str, str, int]:
-    """The steps of a difference, its digits, and 1 where the first number was too small and borrowed, else 0.
+def keyed(number: str, keys: str) -> Digits:
+    """The digits of a number under the first of `keys`."""
+    return [(key, int(digit)) for key, digit in zip(keys, number, strict=False)]
 
-    Each line: the digits and the borrow, then 1 if this column borrows and its digit, then the result so far. `tens` is
-    what a borrow is worth in all columns but the last.
+
+def written(digits: Iterable[tuple[str, int]]) -> str:
+    return "".join(f"{key}{digit}" for key, digit in digits)
+
+
+def add(first: Digits, second: Digits, result: str) -> tuple[str, Digits]:
+    """Lines `c7g7=14+0=1r4`: both digits and their sum, the carry, what is carried on, the digit of the result.
+
+    Both numbers have as many digits as `result` has keys; what is carried out of the first column gets `CARRIED`.
     """
-    return _worked(first, second, "-", borrow, tens)
-
-
-def multiply(number: str, digit: str) -> tuple[str, str]:
-    """The steps of a product with one digit, and its digits, one more than the number has.
-
-    Each line: product, carry, sum, the result so far.
-    """
-    carry, result, lines = 0, "", [f"{number}*{digit}"]
-    for character in reversed(number):
-        product = int(character) * int(digit)
-        total = product + carry
-        result = f"{total % 10}{result}"
-        lines.append(f"{character}*{digit}={product:02d}+{carry}={total:02d} {result}")
+    lines, digits, carry = "", [], 0
+    for x, y, key in zip(reversed(first), reversed(second), reversed(result), strict=True):
+        total = x[1] + y[1] + carry
+        lines += f"{written([x, y])}={x[1] + y[1]:02d}+{carry}={total // 10}{key}{total % 10}\n"
         carry = total // 10
-    result = f"{carry}{result}"
-    return "\n".join([*lines, result]) + "\n", result
+        digits.append((key, total % 10))
+    return lines, [*([(CARRIED, carry)] if carry else []), *reversed(digits)]
 
 
-def _worked(first: str, second: str, sign: str, carry: int, tens: int) -> tuple[str, str, int]:
-    width = max(len(first), len(second))
-    first, second = first.zfill(width), second.zfill(width)
-    result, lines = "", ""
-    for column in reversed(range(width)):
-        x, y = int(first[column]), int(second[column])
-        line = f"{first[:column]}.{x}{sign}{second[:column]}.{y}:{x}{sign}{y}{sign}{carry}="
-        modulus = tens if column < width - 1 else 10
-        carry, digit = divmod(x + y + carry, 10) if sign == "+" else _borrow(x - y - carry, modulus)
-        result = f"{digit}{result}"
-        lines += f"{line}{carry}{digit} {result}\n"
-    return lines, result, carry
+def subtract(first: Digits, second: Digits, result: str, *, worth: dict[str, int] | None = None) -> tuple[str, Digits]:
+    """Lines `c2g7=15-0=1r5`: both digits, whether the second is greater and the difference with what is then borrowed,
+    the borrow of the column before, whether this one borrows after all, the digit of the result.
+
+    `first` is at least `second`. `worth`: what a borrow is worth in a column, by the result's key, where not ten.
+    """
+    lines, digits, borrow = "", [], 0
+    for x, y, key in zip(reversed(first), reversed(second), reversed(result), strict=True):
+        modulus = (worth or {}).get(key, 10)
+        alone, total = x[1] - y[1], x[1] - y[1] - borrow
+        lines += (
+            f"{written([x, y])}={int(alone < 0)}{alone % modulus}-{borrow}={int(total < 0)}{key}{total % modulus}\n"
+        )
+        borrow = int(total < 0)
+        digits.append((key, total % modulus))
+    return lines, digits[::-1]
 
 
-def _borrow(difference: int, modulus: int) -> tuple[int, int]:
-    return (1, difference + modulus) if difference < 0 else (0, difference)
+def multiply(number: Digits, digit: tuple[str, int], result: str) -> tuple[str, Digits]:
+    """Lines `b2f4=08+0=0s8`: two digits and their product, the carry, what is carried on, the digit of the result.
+
+    The last line is what was carried out of the first column, under the first key of `result`.
+    """
+    lines, digits, carry = "", [], 0
+    for (key, value), result_key in zip(reversed(number), reversed(result[1:]), strict=True):
+        total = value * digit[1] + carry
+        lines += (
+            f"{key}{value}{written([digit])}={value * digit[1]:02d}+{carry}={total // 10}{result_key}{total % 10}\n"
+        )
+        carry = total // 10
+        digits.append((result_key, total % 10))
+    digits.append((result[0], carry))
+    return f"{lines}{written(digits[-1:])}\n", digits[::-1]
+
+
+def compare(first: Digits, second: Digits) -> tuple[str, str]:
+    """Pairs of digits up to the first that differ, `a5e5=b2f1>`, and how the numbers compare."""
+    pairs, relation = "", "="
+    for x, y in zip(first, second, strict=True):
+        relation = "=" if x[1] == y[1] else "<" if x[1] < y[1] else ">"
+        pairs += f"{written([x, y])}{relation}"
+        if relation != "=":
+            break
+    return pairs, relation
+
+
+def without_leading_zeros(digits: Digits) -> Digits:
+    """The last digit stays in any case."""
+    for place, (_, digit) in enumerate(digits):
+        if digit:
+            return digits[place:]
+    return digits[-1:]

@@ -8,19 +8,19 @@ from typing import Any
 from fathom.errors import MissingExtra
 
 RANGES: dict[str, dict[str, Any]] = {
-    "chain_sum": {"min_terms": 2, "max_terms": 3, "min_digits": 2, "max_digits": 4},
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 4},
     "products": {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
     "number_sorting": {
         "min_numbers": 3,
         "max_numbers": 5,
         "min_decimals": 0,
         "max_decimals": 0,
-        "min_value": -99,
+        "min_value": 10,
         "max_value": 99,
     },
-    "letter_counting": {"min_words": 4, "max_words": 8},
-    "base_conversion": {"min_base": 2, "max_base": 10, "min_value": 10, "max_value": 127},
-    "time_intervals": {"task_types": ["time", "time_seconds"]},
+    "letter_counting": {"min_words": 2, "max_words": 4},
+    "base_conversion": {"min_base": 2, "max_base": 9, "min_value": 10, "max_value": 31},
+    "time_intervals": {"task_types": ["time"]},
 }
 
 

@@ -1,38 +1,44 @@
-"""Sorting by insertion: every comparison is written down before the list that follows from it."""
+"""Sorting by insertion: every comparison is written down before the order that follows from it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from fathom.data.problems.columns import Digits, compare, written
+
+_TENS, _ONES = "abcde", "ABCDE"
+
 
 def number_sorting(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
-    """Each next number is compared with the sorted ones from the front until it comes before one, and put there.
+    """Each next number is compared with the ordered ones from the front until it comes before one, and put there.
 
-    `+35-63> +35+93<` reads: 35 comes and is greater than -63, less than 93. The new list follows on the next
-    line. All numbers have a sign and two digits in the steps, and lose their `.0`. Of the question only its first line
-    is kept: the rest asks for the answer as a list of quoted strings, the answer here is written as the question writes
-    its numbers.
+    The first line holds the relation that ends a search, `<` for ascending, and the digits under keys: `<a2A9b9B4c6C7`.
+    `c6a2>c6b9<:acb` reads: c, 6., is greater than a, 2., and less than b, 9.: the order is a, c, b; where the tens are
+    equal the ones decide. Of the question only its first line is kept: the rest asks for the answer as a list of
+    quoted strings, the answer here is written as the question writes its numbers, and `29.0` is written `29`.
     """
-    descending = metadata["direction"] == "descending"
+    ends = ">" if metadata["direction"] == "descending" else "<"
     numbers = [int(float(text)) for text in metadata["original_numbers"]]
-    ordered, lines = numbers[:1], [f"{numbers[0]:+03d}"]
-    for number in numbers[1:]:
-        place, relations = _place(number, ordered, descending)
-        ordered.insert(place, number)
-        lines.append(f"{relations}\n{_listed(ordered)}")
-    return question.split("\n")[0], "\n".join(lines), ", ".join(metadata["sorted_numbers"])
+    digits = {
+        tens: [(tens, number // 10), (ones, number % 10)]
+        for tens, ones, number in zip(_TENS, _ONES, numbers, strict=False)
+    }
+    order, lines = "a", [ends + "".join(map(written, digits.values()))]
+    for key in list(digits)[1:]:
+        place, comparisons = _place(key, order, digits, ends)
+        order = f"{order[:place]}{key}{order[place:]}"
+        lines.append(f"{comparisons}:{order}")
+    lines.append("".join(written(digits[key]) for key in order))
+    ordered = ", ".join("".join(str(digit) for _, digit in digits[key]) for key in order)
+    return question.split("\n")[0].replace(".0", ""), "\n".join(lines), ordered
 
 
-def _listed(numbers: list[int]) -> str:
-    return " ".join(f"{number:+03d}" for number in numbers)
-
-
-def _place(number: int, ordered: list[int], descending: bool) -> tuple[int, str]:
-    """Where `number` belongs, and its comparisons with the ordered numbers up to there."""
-    relations: list[str] = []
-    for place, other in enumerate(ordered):
-        relation = "=" if number == other else "<" if number < other else ">"
-        relations.append(f"{number:+03d}{other:+03d}{relation}")
-        if number > other if descending else number < other:
-            return place, " ".join(relations)
-    return len(ordered), " ".join(relations)
+def _place(key: str, order: str, digits: dict[str, Digits], ends: str) -> tuple[int, str]:
+    """Where the number under `key` belongs in the order, and its comparisons up to there."""
+    comparisons = ""
+    for place, other in enumerate(order):
+        pairs, relation = compare(digits[key], digits[other])
+        comparisons += pairs
+        if relation == ends:
+            return place, comparisons
+    return len(order), comparisons

@@ -22,6 +22,8 @@ BAND = 128
 # A band's keys begin at a multiple of this. The products' library compiles itself anew for every shape it meets (about
 # a millisecond each): documents of any length must not make more than a few shapes.
 KEY_STEP = 64
+# Rows up to this length share their products: the products of one row alone are then shorter than the calls to them.
+JOINED_LENGTH = 256
 
 
 class AttentionFunction(torch.autograd.Function):
@@ -54,11 +56,13 @@ class AttentionFunction(torch.autograd.Function):
             _pack(k_rotary.unsqueeze(2), k_packed, H - rotary, rotary, cos, sin)
         _pack(v, v_packed, 0, 0, cos, sin)
         out, log_sum = q.new_empty(B, T, N, C), q.new_empty(B, N, T, dtype=torch.float32)
-        for row, first, begin, end in _bands(starts):
-            scores = torch.bmm(q_packed[row, :, begin:end], k_packed[row, :, first:end].transpose(1, 2))
-            statistics = (log_sum[row, :, begin:], T, starts[row, begin:])
+        for rows, first, begin, end in _bands(starts):
+            queries, keys, values = (packed[rows].flatten(0, 1) for packed in (q_packed, k_packed, v_packed))
+            scores = torch.bmm(queries[:, begin:end], keys[:, first:end].transpose(1, 2))
+            statistics = (log_sum[rows, :, begin:], T, starts[rows, begin:], N)
             call("causal_softmax", scores, *statistics, *scores.shape, begin, first, scale)
-            call("place_values", torch.bmm(scores, v_packed[row, :, first:end]), out[row, begin:], N, end - begin, C)
+            block = torch.bmm(scores, values[:, first:end])
+            call("place_values", block, out[rows, begin:], len(block) // N, T, N, end - begin, C)
         ctx.save_for_backward(q_packed, k_packed, v_packed, out, log_sum, cos, sin, starts)
         ctx.scale, ctx.rotary, ctx.kv_heads, ctx.shared = scale, rotary, k.shape[2], k_rotary is not None
         return out
@@ -71,18 +75,19 @@ class AttentionFunction(torch.autograd.Function):
         call("pack_slopes", d_out.contiguous(), out, slopes, delta, B, T, N, C)
         dq = torch.empty_like(q_packed)
         dk, dv = (q_packed.new_zeros(packed.shape, dtype=torch.float32) for packed in (k_packed, v_packed))
-        for row, first, begin, end in _bands(starts):
-            queries, keys = q_packed[row, :, begin:end], k_packed[row, :, first:end]
+        for rows, first, begin, end in _bands(starts):
+            queries, slope = (packed[rows].flatten(0, 1)[:, begin:end] for packed in (q_packed, slopes))
+            keys, values = (packed[rows].flatten(0, 1)[:, first:end] for packed in (k_packed, v_packed))
             scores = torch.bmm(queries, keys.transpose(1, 2))
-            d_scores = torch.bmm(slopes[row, :, begin:end], v_packed[row, :, first:end].transpose(1, 2))
-            statistics = (log_sum[row, :, begin:], delta[row, :, begin:], T, starts[row, begin:])
+            d_scores = torch.bmm(slope, values.transpose(1, 2))
+            statistics = (log_sum[rows, :, begin:], delta[rows, :, begin:], T, starts[rows, begin:], N)
             call("causal_softmax_backward", scores, d_scores, *statistics, *scores.shape, begin, first, ctx.scale)
-            dq[row, :, begin:end] = torch.bmm(d_scores, keys)
+            dq[rows].flatten(0, 1)[:, begin:end] = torch.bmm(d_scores, keys)
             for total, part in (
                 (dk, torch.bmm(d_scores.transpose(1, 2), queries)),
-                (dv, torch.bmm(scores.transpose(1, 2), slopes[row, :, begin:end])),
+                (dv, torch.bmm(scores.transpose(1, 2), slope)),
             ):
-                call("accumulate", total[row, :, first:], T, part, *part.shape)
+                call("accumulate", total[rows, :, first:], T, part, *part.shape)
         rotary, kv_heads = ctx.rotary, ctx.kv_heads
         d_k_rotary = None
         if ctx.shared:
@@ -94,12 +99,15 @@ class AttentionFunction(torch.autograd.Function):
         return d_q, d_k, d_k_rotary, _unpack(dv, kv_heads, 0, C, 0, cos, sin), None, None, None, None
 
 
-def _bands(starts_BT: Tensor) -> Iterator[tuple[int, int, int, int]]:
-    """(row, first key, first query, end of queries and keys)."""
-    length = starts_BT.shape[1]
-    for row, starts in enumerate(starts_BT[:, ::BAND].tolist()):
-        for begin, start in zip(range(0, length, BAND), starts, strict=True):
-            yield row, start // KEY_STEP * KEY_STEP, begin, min(begin + BAND, length)
+def _bands(starts_BT: Tensor) -> Iterator[tuple[slice, int, int, int]]:
+    """(rows, first key, first query, end of queries and keys)."""
+    rows, length = starts_BT.shape
+    together = rows if length <= JOINED_LENGTH else 1
+    begins = starts_BT[:, ::BAND].tolist()
+    for row in range(0, rows, together):
+        for band, begin in enumerate(range(0, length, BAND)):
+            first = min(starts[band] for starts in begins[row : row + together])
+            yield slice(row, row + together), first // KEY_STEP * KEY_STEP, begin, min(begin + BAND, length)
 
 
 def _angle_stride(cos: Tensor) -> int:

@@ -64,10 +64,10 @@ SIGNATURES = {
     "pack_heads": "piiiiiippipiiiii",
     "unpack_heads_bf16": "piipiiiiiippiiii",
     "unpack_heads_fp32": "piipiiiiiippiiii",
-    "causal_softmax": "ppipiiiiif",
-    "causal_softmax_backward": "ppppipiiiiif",
+    "causal_softmax": "ppipiiiiiif",
+    "causal_softmax_backward": "ppppipiiiiiif",
     "pack_slopes": "ppppiiii",
-    "place_values": "ppiii",
+    "place_values": "ppiiiii",
     "accumulate": "pipiii",
     "cross_entropy": "pppiii",
 }

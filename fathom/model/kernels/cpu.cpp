@@ -242,7 +242,7 @@ void unpack_heads_fp32(const float* packed, i64 width, i64 offset, bf16* gradien
 // Scores [N, queries, keys] into probabilities in place. Query q stands at position first_query + q and sees the keys from
 // starts[q], where its document begins, to itself; key 0 stands at position first_key. log_sum: [N, *] with the given stride
 // between heads.
-void causal_softmax(bf16* scores, float* log_sum, i64 log_stride, const i64* starts, i64 N, i64 queries, i64 keys,
+void causal_softmax(bf16* scores, float* log_sum, i64 T, const i64* starts, i64 heads, i64 N, i64 queries, i64 keys,
                     i64 first_query, i64 first_key, float scale) {
 #pragma omp parallel
     {
@@ -251,7 +251,7 @@ void causal_softmax(bf16* scores, float* log_sum, i64 log_stride, const i64* sta
         for (i64 n = 0; n < N; ++n)
             for (i64 q = 0; q < queries; ++q) {
                 bf16* s = scores + (n * queries + q) * keys;
-                i64 from = starts[q] - first_key, to = first_query + q + 1 - first_key;
+                i64 from = starts[n / heads * T + q] - first_key, to = first_query + q + 1 - first_key;
                 float largest = -INFINITY, sum = 0;
                 for (i64 k = from; k < to; ++k) {
                     row[k] = load(s[k]) * scale;
@@ -265,21 +265,21 @@ void causal_softmax(bf16* scores, float* log_sum, i64 log_stride, const i64* sta
                 std::memset(s, 0, from * sizeof(bf16));
                 for (i64 k = from; k < to; ++k) s[k] = store(row[k] * inverse);
                 std::memset(s + to, 0, (keys - to) * sizeof(bf16));
-                log_sum[n * log_stride + q] = largest + std::log(sum);
+                log_sum[n * T + q] = largest + std::log(sum);
             }
     }
 }
 
 // Scores, made again, into probabilities, and gradients of probabilities into those of scores, both in place:
 // p = exp(s scale - log_sum), ds = p (dp - delta) scale.
-void causal_softmax_backward(bf16* scores, bf16* slopes, const float* log_sum, const float* delta, i64 stride,
-                             const i64* starts, i64 N, i64 queries, i64 keys, i64 first_query, i64 first_key, float scale) {
+void causal_softmax_backward(bf16* scores, bf16* slopes, const float* log_sum, const float* delta, i64 T,
+                             const i64* starts, i64 heads, i64 N, i64 queries, i64 keys, i64 first_query, i64 first_key, float scale) {
 #pragma omp parallel for collapse(2) schedule(static)
     for (i64 n = 0; n < N; ++n)
         for (i64 q = 0; q < queries; ++q) {
             bf16 *s = scores + (n * queries + q) * keys, *d = slopes + (n * queries + q) * keys;
-            i64 from = starts[q] - first_key, to = first_query + q + 1 - first_key;
-            float log = log_sum[n * stride + q], mean = delta[n * stride + q];
+            i64 from = starts[n / heads * T + q] - first_key, to = first_query + q + 1 - first_key;
+            float log = log_sum[n * T + q], mean = delta[n * T + q];
             for (i64 k = from; k < to; ++k) {
                 float p = fast_exp(load(s[k]) * scale - log);
                 d[k] = store(p * (load(d[k]) - mean) * scale);
@@ -307,11 +307,13 @@ void pack_slopes(const bf16* slopes, const bf16* out, bf16* packed, float* delta
             }
 }
 
-// Values of a block, [N, queries, C], into the output [T, N, C].
-void place_values(const bf16* block, bf16* out, i64 N, i64 queries, i64 C) {
-#pragma omp parallel for schedule(static)
-    for (i64 q = 0; q < queries; ++q)
-        for (i64 n = 0; n < N; ++n) std::memcpy(out + (q * N + n) * C, block + (n * queries + q) * C, C * sizeof(bf16));
+// Values of a block, [rows, N, queries, C], into the output [rows, T, N, C].
+void place_values(const bf16* block, bf16* out, i64 rows, i64 T, i64 N, i64 queries, i64 C) {
+#pragma omp parallel for collapse(2) schedule(static)
+    for (i64 r = 0; r < rows; ++r)
+        for (i64 q = 0; q < queries; ++q)
+            for (i64 n = 0; n < N; ++n)
+                std::memcpy(out + ((r * T + q) * N + n) * C, block + ((r * N + n) * queries + q) * C, C * sizeof(bf16));
 }
 
 // total[n, k, :] += part[n, k, :] for the first `keys` of `stride` rows a head.
