@@ -12,14 +12,14 @@ RANGES: dict[str, dict[str, Any]] = {
     "products": {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
     "number_sorting": {
         "min_numbers": 3,
-        "max_numbers": 5,
+        "max_numbers": 4,
         "min_decimals": 0,
         "max_decimals": 0,
         "min_value": 10,
         "max_value": 99,
     },
     "letter_counting": {"min_words": 2, "max_words": 4},
-    "base_conversion": {"min_base": 2, "max_base": 9, "min_value": 10, "max_value": 31},
+    "base_conversion": {"min_base": 2, "max_base": 8, "min_value": 16, "max_value": 255},
     "time_intervals": {"task_types": ["time"]},
 }
 
