@@ -19,6 +19,7 @@ from fathom.cost.hardware import Accelerator, accelerator, canonical_precision
 from fathom.cost.huggingface import architecture_from_config
 from fathom.cost.models import KnownModel, known_model
 from fathom.cost.parameters import parameters
+from fathom.cost.questions import question_batch, question_run, question_shape
 from fathom.cost.run import Run
 from fathom.errors import FathomError
 from fathom.model.config import ModelConfig
@@ -46,15 +47,10 @@ LEAST = {
     "context": (8, "write thousands out: 4096, not 4"),
 }
 MOST = {
-    "total_parameters": 1e15, "active_parameters": 1e15, "tokens": 1e17, "sequence_length": 1e8, "count": 1e8,
+    "total_parameters": 1e14, "active_parameters": 1e14, "tokens": 1e16, "sequence_length": 1e8, "count": 1e8,
     "layers": 2000, "hidden_size": 3e5,
 }  # fmt: skip
-# Tokens an active parameter of published runs: from 0.5 (Megatron-Turing NLG 530B, 270B) to 60,000 (Qwen3-0.6B, 36T).
-TOKENS_PER_PARAMETER = (0.5, 2e5)
 WHOLE = {"layers", "hidden_size", "sequence_length", "count", "context", "prompt_tokens", "output_tokens"}
-# Active parameters over 12 x layers x width^2 lie between 0.84 (Falcon) and 2.9 (Grok-1) for every known model.
-SHAPE_FACTOR = 4.0
-LARGEST_VOCABULARY = 300_000
 
 
 @dataclass(frozen=True)
@@ -106,10 +102,11 @@ def plan_from(tables: Mapping[str, Any]) -> Plan:
         device=device,
         count=_number(cluster, "cluster", "count"),
     )
-    _question_ratio(run)
+    question_run(run)
     for key in set(serving) & {"prompt_tokens", "output_tokens", "context", "tokens_per_second"}:
         _number(serving, "serving", key)
     batch = _number(training, "training", "batch_tokens")
+    question_batch(batch, run)
     date, optimizer = training.get("date"), _text(training, "training", "optimizer", "adamw").lower()
     if optimizer not in ("adamw", "muon", "sgd"):
         raise FathomError(f"training.optimizer = {optimizer!r} is not known: it must be 'adamw', 'muon' or 'sgd'")
@@ -160,7 +157,7 @@ def _shape(model: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
         notes.append("active_parameters is not given: taken as a dense model, every parameter active")
     layers, width = (int(_number(model, "model", key)) for key in ("layers", "hidden_size"))
     if layers and width:
-        _question_shape(layers, width, active or total)
+        question_shape(layers, width, active or total)
     return {
         "total_parameters": total, "active_parameters": active or total, "layers": layers, "hidden_size": width,
     }  # fmt: skip
@@ -223,18 +220,6 @@ def _known(model: Mapping[str, Any]) -> KnownModel | None:
         return None
 
 
-def _question_shape(layers: int, width: int, active: float) -> None:
-    """12 x layers x width^2 weights are what one token passes in a usual decoder, beside the vocabulary's."""
-    usual = 12.0 * layers * width**2
-    if usual / SHAPE_FACTOR <= active <= usual * SHAPE_FACTOR + 2 * LARGEST_VOCABULARY * width:
-        return
-    raise FathomError(
-        f"model.layers = {layers} and hidden_size = {width} are questioned: such decoders have about {usual:.2g} "
-        f"active parameters (12 x layers x width^2), not {active:.3g}; correct them, leave them out, or give "
-        "a mixture's active_parameters"
-    )
-
-
 def _check_stated(architecture: Architecture, total: float, active: float) -> None:
     """A stated size must be that of the shape; half as much again or more is another model."""
     count = parameters(architecture)
@@ -251,17 +236,6 @@ def _check_shape(architecture: Architecture, model: Mapping[str, Any]) -> None:
         stated = int(_number(model, "model", key))
         if stated and stated != known:
             raise FathomError(f"model.{key} = {stated} is questioned: the named shape has {known}; drop one of them")
-
-
-def _question_ratio(run: Run) -> None:
-    ratio = run.tokens / run.active
-    low, high = TOKENS_PER_PARAMETER
-    if not low <= ratio <= high:
-        raise FathomError(
-            f"training.tokens = {run.tokens:g} for {run.active:g} active parameters is questioned: published runs lie "
-            f"between 0.5 and 60,000 tokens a parameter, this is {ratio:.3g}; are thousands, millions or billions "
-            "mixed up?"
-        )
 
 
 def _required(table: Mapping[str, Any], where: str, key: str) -> float:

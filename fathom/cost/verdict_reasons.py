@@ -62,8 +62,8 @@ def _slip(found: Physics, runs: Distribution) -> str:
     if 1000 * found.utilisation < runs.values[0] / 2 or 1000 * found.utilisation > 2 * runs.values[-1]:
         return f"The tokens are few for the hours, or the hours many, by about {times(short)}: is a unit mixed up?"
     return (
-        f"A thousand times the tokens ({count(1000 * found.work.tokens)}) would make it an ordinary run: are billions "
-        f"given for trillions?"
+        f"A thousand times the work would make it an ordinary run: are billions of tokens given for trillions "
+        f"({count(1000 * found.work.tokens)}), or millions of parameters for billions?"
     )
 
 

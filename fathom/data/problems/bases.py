@@ -15,8 +15,9 @@ _WIDTH = {2: 1, 4: 2, 8: 3}  # bits of a digit
 def base_conversion(question: str, answer: str, metadata: dict[str, Any]) -> tuple[str, str, str]:
     """Digits under keys, each one's bits from the last to the first, then the digits that groups of bits make.
 
-    `k5:a1b0c1` reads: the digit 5 under k is the bits 1, 0, 1 counted from the end. `a1b0:r1` reads: they make the digit
-    1, the last of the result. Of the question only the last sentence is kept: the rest is about letters as digits.
+    `k5:a1b0c1` reads: the digit 5 under k is the bits 1, 0, 1 counted from the end. `a1b0:r1` reads: they make the
+    digit 1, the last of the result. Of the question only the last sentence is kept: the rest is about letters as
+    digits.
     """
     source, target = _WIDTH[metadata["source_base"]], _WIDTH[metadata["target_base"]]
     digits = keyed(metadata["source_repr"], _SOURCE)
