@@ -22,6 +22,7 @@ from benchmarks.machine import machine
 
 NAME = "demo"
 PROBLEMS = 420
+WORKSPACES = Path(__file__).resolve().parent.parent / "scratch"  # where the runs and the report stay to be looked at
 ALL, EACH_KIND = 0.90, 0.70
 
 
@@ -35,17 +36,16 @@ def demonstrate(seed: int, twin: bool) -> list[dict[str, Any]]:
         def phase(self, text: str) -> None:
             print(text, flush=True)
 
-    with tempfile.TemporaryDirectory() as runs:
-        recipes = RECIPES if twin else RECIPES[:1]
-        demo = Demo(
-            seed=seed,
-            minutes=DEFAULT_MINUTES,
-            problems=PROBLEMS,
-            runs=Path(runs),
-            started=time.monotonic(),
-            recipes=recipes,
-        )
-        document = demo.run(Silent())
+    WORKSPACES.mkdir(exist_ok=True)
+    demo = Demo(
+        seed=seed,
+        minutes=DEFAULT_MINUTES,
+        problems=PROBLEMS,
+        runs=Path(tempfile.mkdtemp(prefix=f"demo-{seed}-", dir=WORKSPACES)),
+        started=time.monotonic(),
+        recipes=RECIPES if twin else RECIPES[:1],
+    )
+    document = demo.run(Silent())
     return [_row(seed, document["seconds"] if twin else None, model) for model in document["models"].values()]
 
 

@@ -41,7 +41,7 @@ RANGES = {
     "products": "products of two 2-digit numbers",
     "number_sorting": "3 or 4 numbers between 10 and 99, ascending or descending",
     "letter_counting": "how often a letter occurs in 2 to 4 running words of a story",
-    "base_conversion": "numbers from 16 to 255 between any two of the bases 2, 4 and 8",
+    "base_conversion": "numbers from 16 to 127 between any two of the bases 2, 4 and 8",
     "time_intervals": "time between two moments of a day, in HH:MM",
 }
 

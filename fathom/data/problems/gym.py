@@ -19,7 +19,7 @@ RANGES: dict[str, dict[str, Any]] = {
         "max_value": 99,
     },
     "letter_counting": {"min_words": 2, "max_words": 4},
-    "base_conversion": {"min_base": 2, "max_base": 8, "min_value": 16, "max_value": 255},
+    "base_conversion": {"min_base": 2, "max_base": 8, "min_value": 16, "max_value": 127},
     "time_intervals": {"task_types": ["time"]},
 }
 
