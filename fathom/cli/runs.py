@@ -28,9 +28,23 @@ def command(runs: Path | None, as_json: bool) -> None:
 
     from fathom.ledger import show
 
-    table = Table("run", "purpose", "status", "started", "steps", "time", "energy", "dollars", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("run", overflow="fold", min_width=12)
+    for name in ("purpose", "status", "started"):
+        table.add_column(name, no_wrap=True)
+    for name in ("time", "energy", "dollars"):
+        table.add_column(name, no_wrap=True, justify="right")
     for line in lines:
-        purpose, bill = show.PURPOSES.get(line["purpose"], line["purpose"]), show.usd(line["usd"])
-        cells = [line["status"], line["started"][:16], f"{line['steps']:,}", show.seconds(line["seconds"])]
-        table.add_row(Text(line["run"]), purpose, *cells, show.joules(line["joules"]), bill)
-    Console(highlight=False).print(table)
+        joules, usd = line["joules"], line["usd"]
+        cells = [
+            line["purpose"],
+            line["status"],
+            line["started"][5:16].replace("T", " "),
+            show.seconds(line["seconds"]),
+        ]
+        energy = f"{'~' if joules['low'] != joules['high'] else ''}{show.scaled(joules['likely'], 'J')}"
+        dollars = "unknown" if usd["median"] is None else f"~${show.figure(show.round_up(usd['median']))}"
+        table.add_row(Text(line["run"]), *cells, energy, dollars)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("~ the middle of an interval, modelled; fathom receipt RUN says how wide it is and why")
