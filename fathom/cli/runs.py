@@ -35,13 +35,8 @@ def command(runs: Path | None, as_json: bool) -> None:
     for name in ("time", "energy", "dollars"):
         table.add_column(name, no_wrap=True, justify="right")
     for line in lines:
-        joules, usd = line["joules"], line["usd"]
-        cells = [
-            line["purpose"],
-            line["status"],
-            line["started"][5:16].replace("T", " "),
-            show.seconds(line["seconds"]),
-        ]
+        joules, usd, started = line["joules"], line["usd"], line["started"][5:16].replace("T", " ")
+        cells = [line["purpose"], line["status"], started, show.seconds(line["seconds"])]
         energy = f"{'~' if joules['low'] != joules['high'] else ''}{show.scaled(joules['likely'], 'J')}"
         dollars = "unknown" if usd["median"] is None else f"~${show.figure(show.round_up(usd['median']))}"
         table.add_row(Text(line["run"]), *cells, energy, dollars)
