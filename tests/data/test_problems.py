@@ -35,14 +35,15 @@ def _letters(question: str) -> str:
     return str(text.lower().count(letter))
 
 
-def _base(question: str) -> str:
-    named = question.replace("binary", "base-2")
-    source, digits, target = re.search(r"base-(\d+) number (\w+) to base-(\d+)", named).groups()
-    number, result = int(digits, int(source)), ""
-    while number:
-        number, digit = divmod(number, int(target))
-        result = f"{digit}{result}"
-    return result
+def _filtered(question: str) -> str:
+    rule, limit, listed = re.search(r"^(\w+ all numbers \w+) than (\d+) in this list: (.*)$", question).groups()
+    keeps = {
+        "Keep all numbers larger": lambda n: n > int(limit),
+        "Keep all numbers smaller": lambda n: n < int(limit),
+        "Remove all numbers larger": lambda n: not n > int(limit),
+        "Remove all numbers smaller": lambda n: not n < int(limit),
+    }[rule]
+    return ", ".join(str(n) for n in _numbers(listed) if keeps(n)) or "none"
 
 
 def _interval(question: str) -> str:
@@ -55,7 +56,7 @@ DERIVED: dict[str, Callable[[str], str]] = {
     "products": _product,
     "number_sorting": _sorted,
     "letter_counting": _letters,
-    "base_conversion": _base,
+    "number_filtering": _filtered,
     "time_intervals": _interval,
 }
 

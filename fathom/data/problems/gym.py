@@ -19,7 +19,14 @@ RANGES: dict[str, dict[str, Any]] = {
         "max_value": 99,
     },
     "letter_counting": {"min_words": 2, "max_words": 4},
-    "base_conversion": {"min_base": 2, "max_base": 8, "min_value": 16, "max_value": 127},
+    "number_filtering": {
+        "min_numbers": 3,
+        "max_numbers": 5,
+        "min_decimals": 0,
+        "max_decimals": 0,
+        "min_value": 10,
+        "max_value": 99,
+    },
     "time_intervals": {"task_types": ["time"]},
 }
 
