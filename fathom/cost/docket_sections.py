@@ -112,7 +112,7 @@ def _stages(trial: Trial) -> Section:
 
 def _rent_header(trial: Trial) -> str:
     if trial.priced is None or trial.priced.rent.of_its_time:
-        return "at market rent"
+        return "at rents on file"
     return f"at the nearest rent on file, of {trial.priced.rent.nearest}"
 
 

@@ -56,12 +56,14 @@ def _price_rows(trial: Trial) -> Iterator[Row]:
     money = trial.priced
     assert money is not None
     if money.market is not None:
-        name = "market rent" if money.rent.of_its_time else f"the nearest rent on file, of {money.rent.nearest}"
-        yield f"price of the hours at {name}", dollars(money.market), money.rent.source_and_time
+        name = "rents on file" if money.rent.of_its_time else f"the nearest rent on file, of {money.rent.nearest}"
+        yield (
+            f"price of the hours at {name}",
+            dollars(money.market),
+            f"{money.rent.whose}; {money.rent.source_and_time}",
+        )
     if money.implied_rent is not None:
-        when = "at the time" if money.rent.of_its_time else f"nearest to the time, of {money.rent.nearest}"
-        at = f"rents on file {when}: {usd(money.rent.usd_per_hour.low)} to {usd(money.rent.usd_per_hour.high)}"
-        yield "rent that the stated price implies", f"{usd(money.implied_rent)} an hour", at
+        yield "rent that the stated price implies", f"{usd(money.implied_rent)} an hour", money.rent.whose
 
 
 def dollars(value: Interval) -> str:

@@ -68,6 +68,16 @@ class Price:
         return f"at the nearest rent on file, of {self.nearest} (no rent of that time is on file)"
 
     @property
+    def whose(self) -> str:
+        """For a sentence: how many rents stand behind the interval, whose, and how far it was widened."""
+        values = sorted({f"${row.usd_per_hour:,.2f}" for row in self.entries})
+        stated = [row.provider for row in self.entries if row.kind == "stated"]
+        by = f", stated by {' and '.join(dict.fromkeys(filter(None, stated))) or 'their payers'}" if stated else ""
+        number = "one rent" if len(self.entries) == 1 else f"{len(self.entries)} rents"
+        ends = f"${self.usd_per_hour.low:,.2f} to ${self.usd_per_hour.high:,.2f}"
+        return f"{number} on file ({', '.join(values)}{by}), widened to {ends}"
+
+    @property
     def source_and_time(self) -> str:
         """The source, with what must be said where it is of another time."""
         if self.of_its_time:

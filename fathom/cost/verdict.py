@@ -15,16 +15,29 @@ from fathom.cost import expression
 from fathom.cost.claim import Claim
 from fathom.cost.figures import UNITS
 from fathom.cost.omissions import OmissionLedger, ledger
+from fathom.cost.parameters import parameters
 from fathom.cost.verdict_checks import Finding, findings, values_for
 from fathom.cost.verdict_expect import Expectation, Priced, expectation, priced
 from fathom.cost.verdict_fleet import Capacity, CounterClaim, capacity, counter_claim
-from fathom.cost.verdict_physics import Distribution, Physics, Work, missing, physics, published, work
+from fathom.cost.verdict_physics import (
+    Distribution,
+    Physics,
+    Work,
+    architecture,
+    missing,
+    physics,
+    published,
+    work,
+)
 from fathom.cost.verdict_reasons import of_checks, of_kind, of_physics
+from fathom.cost.verdict_stated import of_stated
 from fathom.cost.verdict_words import Reason, Verdict
 from fathom.errors import FathomError
 
 # A utilisation this many times the limit is a slip of units sooner than a claim.
 UNIT_SLIP = (300.0, 3e6)
+# Printed sizes are rounded, and leave embeddings or prediction heads out: never by so much.
+OTHER_MODEL = 1.2
 # From so many devices on, hours on the clock cannot be taken for a fast run's device-hours.
 MANY_DEVICES = 16
 
@@ -52,12 +65,13 @@ class Trial:
 def try_claim(claim: Claim) -> Trial:
     """Try `claim` from first principles. Raises `FathomError` where a figure must be a slip of units."""
     done, found = work(claim), physics(claim)
+    _question_shape(claim)
     _question_units(claim, found)
     values = values_for(claim, done, found)
     checks = findings(claim, values)
     lacking = missing(claim)
     runs = published(claim.id)
-    reasons = _reasons(claim, found, checks, lacking, runs)
+    reasons = _reasons(claim, done, found, checks, lacking, runs)
     verdict, money = _worst(reasons), priced(claim, found)
     return Trial(
         claim=claim,
@@ -89,11 +103,30 @@ def _worst(reasons: Sequence[Reason]) -> Verdict:
 
 
 def _reasons(
-    claim: Claim, found: Physics | None, checks: Sequence[Finding], lacking: Sequence[str], runs: Distribution
+    claim: Claim,
+    done: Work | None,
+    found: Physics | None,
+    checks: Sequence[Finding],
+    lacking: Sequence[str],
+    runs: Distribution,
 ) -> list[Reason]:
     rows = of_physics(claim, found, runs) if found else []
+    rows += of_stated(claim, done, found)
     rows += of_checks(claim, checks)
     return rows + of_kind(claim, found, lacking)
+
+
+def _question_shape(claim: Claim) -> None:
+    """A known model's name beside another size: the work would be counted for the one and stated for the other."""
+    shape, stated = architecture(claim), claim.value("total_parameters")
+    if shape is None or stated is None:
+        return
+    counted = parameters(shape).total
+    if not 1 / OTHER_MODEL < stated / counted < OTHER_MODEL:
+        raise FathomError(
+            f"{claim.path}: total_parameters = {stated:g} is questioned: [model] name = {claim.model['name']!r} has "
+            f"{counted:,} parameters; give the name of the claim's own model, or none"
+        )
 
 
 def _question_units(claim: Claim, found: Physics | None) -> None:

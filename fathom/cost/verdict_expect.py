@@ -8,6 +8,7 @@ from typing import Any
 from fathom.cost.claim import Claim
 from fathom.cost.claimed_run import run_of
 from fathom.cost.estimate import Estimate, estimate
+from fathom.cost.hardware import Accelerator
 from fathom.cost.interval import Interval
 from fathom.cost.prices import Price, price
 from fathom.cost.verdict_physics import Distribution, Physics, Work, accelerator, hours_of
@@ -49,7 +50,7 @@ class Expectation:
 
 @dataclass(frozen=True, kw_only=True)
 class Priced:
-    """The stated price, or the hours at market rent."""
+    """The stated price, or the hours at the rents on file."""
 
     usd: float
     method: str
@@ -65,7 +66,7 @@ class Priced:
         )
         return {
             "usd": {"value": self.usd, "unit": "US dollars", "method": self.method},
-            "at_market_rent": market,
+            "at_rents_on_file": market,
             "implied_rent_usd_per_hour": self.implied_rent,
             "rent_usd_per_hour": self.rent.usd_per_hour.to_dict("US dollars a device-hour", self.rent.source_and_time),
             "rent_date": self.rent.nearest,
@@ -81,7 +82,7 @@ def expectation(claim: Claim, done: Work | None, runs: Distribution) -> Expectat
     named = claim.text("accelerator")
     device = accelerator(named or ASSUMED_DEVICE)
     slow, usual, fast = (runs.quantile(q) * device.peak_flops("bf16") * 3600 for q in (0.1, 0.5, 0.9))
-    rent = price(device.name, _iso(claim.date))
+    rent = rent_of(claim, device)
     planned = _planned(claim)
     if planned is not None:
         hours = planned.device_hours
@@ -126,11 +127,11 @@ def _planned(claim: Claim) -> Estimate | None:
 
 
 def priced(claim: Claim, found: Physics | None) -> Priced | None:
-    """The claim's price and the hours at market rent. None where it has neither price nor hours."""
+    """The claim's price and the hours at the rents on file. None where it has neither price nor hours."""
     cost, (hours, how) = claim.value("cost_usd"), hours_of(claim)
     if not claim.text("accelerator") or (cost is None and hours is None):
         return None
-    rent = price(accelerator(claim.text("accelerator")).name, _iso(claim.date))
+    rent = rent_of(claim, accelerator(claim.text("accelerator")))
     market = rent.usd_per_hour * hours if hours is not None and "price" not in how else None
     usd = cost if cost is not None else (market.median if market else None)
     if usd is None:
@@ -142,6 +143,11 @@ def priced(claim: Claim, found: Physics | None) -> Priced | None:
         implied_rent=cost / hours if cost is not None and hours and market else None,
         rent=rent,
     )
+
+
+def rent_of(claim: Claim, device: Accelerator) -> Price:
+    """What an hour of the device cost to rent around the claim's day."""
+    return price(device.name, _iso(claim.date))
 
 
 def _iso(date: str) -> str:

@@ -116,7 +116,7 @@ def test_hours_too_few_for_any_reading_are_tried_and_not_questioned(tmp_path: Pa
 def test_billions_of_tokens_for_trillions_are_asked_about(tmp_path: Path) -> None:
     trial = trial_of(GOOD.replace("value = 1e12", "value = 1e9"), tmp_path)
     assert str(trial.verdict) == "implausible"
-    assert "billions given for trillions" in trial.reasons[0].text
+    assert "billions of tokens given for trillions" in trial.reasons[0].text
 
 
 def test_a_run_too_slow_by_no_round_factor_is_asked_about(tmp_path: Path) -> None:
