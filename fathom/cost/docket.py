@@ -8,6 +8,7 @@ from typing import Any
 from fathom.cost.claim import KINDS
 from fathom.cost.claims import all_on_file
 from fathom.cost.verdict import Trial, try_claim
+from fathom.cost.verdict_physics import hours_of
 from fathom.cost.verdict_words import Verdict
 
 
@@ -47,7 +48,7 @@ def row(trial: Trial) -> Row:
         verdict=trial.verdict,
         active_parameters=claim.value("active_parameters"),
         tokens=claim.value("tokens"),
-        device_hours=found.device_hours if found else claim.device_hours,
+        device_hours=hours_of(claim)[0],
         cost_usd=trial.priced.usd if trial.priced else None,
         cost_is_stated=claim.value("cost_usd") is not None,
         utilisation=found.utilisation if found else None,

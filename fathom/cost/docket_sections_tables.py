@@ -178,14 +178,15 @@ def counter_text(trial: Trial) -> Iterator[str]:
     other = trial.counter
     if other is None or trial.verdict is Verdict.IMPOSSIBLE:
         return
+    alone = trial.physics is not None and trial.physics.hours_method.endswith("of pre-training")
+    what = "the pre-training" if alone else "this run"
     text = (
-        f"{other.fleet.count:,.0f} H100 at the same utilisation would do this run in {_days(other.days)}, "
+        f"{other.fleet.count:,.0f} H100 at the same utilisation would do {what} in {_days(other.days)}, "
         f"{share(other.share_of_year)} of such a fleet's year."
     )
     if other.runs_in_that_time is not None and other.own_days is not None:
-        stages = " for all stages" if trial.claim.stages else ""
         text += (
-            f" In the {_days(other.own_days)} that the stated machines take{stages} they would do "
+            f" In the {_days(other.own_days)} that the stated machines take for {what} they would do "
             f"{other.runs_in_that_time:,.3g} such runs."
         )
     yield text

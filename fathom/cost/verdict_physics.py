@@ -154,7 +154,7 @@ def _six_a_weight(claim: Claim, active: float, tokens: float) -> Work:
 def physics(claim: Claim) -> Physics | None:
     """The work against the hours, or None where the claim lacks a figure for it (`missing` names them)."""
     done, name = work(claim), claim.text("accelerator")
-    hours, how = hours_of(claim)
+    hours, how = _hours_of_the_work(claim)
     if done is None or not name or hours is None:
         return None
     device = accelerator(name)
@@ -165,6 +165,15 @@ def physics(claim: Claim) -> Physics | None:
         hours_method=how,
         limit_precision=_limit_precision(claim, device),
     )
+
+
+def _hours_of_the_work(claim: Claim) -> tuple[float | None, str]:
+    """The hours in which the claim's tokens were worked on: of a run told in stages, those of pre-training."""
+    for stage in claim.stages:
+        if stage.name.lower().startswith("pre-training") and "device_hours" in stage.figures:
+            figure = stage.figures["device_hours"]
+            return figure.number, f"{figure.basis} device-hours of pre-training"
+    return hours_of(claim)
 
 
 def hours_of(claim: Claim) -> tuple[float | None, str]:

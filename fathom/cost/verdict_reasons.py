@@ -70,8 +70,8 @@ def _slip(found: Physics, runs: Distribution) -> str:
 def _among_runs(found: Physics, runs: Distribution) -> Reason:
     below, total = runs.rank(found.utilisation), len(runs.values)
     start = (
-        f"The work is {amount(found.work.flops)} operations; the stated hours mean that the machines ran at "
-        f"{share(found.utilisation)} of their 16-bit peak. "
+        f"The work is {amount(found.work.flops)} operations; in {count(found.device_hours)} hours "
+        f"({found.hours_method}) the machines ran at {share(found.utilisation)} of their 16-bit peak. "
     )
     if found.utilisation < runs.values[0]:
         text = (

@@ -13,7 +13,7 @@ from fathom.cost.hardware import Accelerator, canonical_precision
 from fathom.cost.interval import Interval
 from fathom.cost.say import amount, count, share, times
 from fathom.cost.verdict_expect import rent_of
-from fathom.cost.verdict_physics import Physics, Work, accelerator
+from fathom.cost.verdict_physics import Physics, Work, accelerator, hours_of
 from fathom.cost.verdict_words import Reason, Verdict
 from fathom.errors import FathomError
 
@@ -36,7 +36,7 @@ def of_stated(claim: Claim, done: Work | None, found: Physics | None) -> list[Re
     """Every figure that the claim states itself, whose hours (or least hours) say what it should be."""
     if claim.kind not in ("training", "closed"):
         return []
-    rows: list[Reason | None] = [_precision(claim), *_price(claim, done, found)]
+    rows: list[Reason | None] = [_precision(claim), *_price(claim, done)]
     if done is not None and _states(claim, "flops"):
         rows.append(_operations(claim, done))
     if found is not None:
@@ -89,18 +89,18 @@ def _utilisation(claim: Claim, found: Physics) -> Reason | None:
 
 def _electricity(claim: Claim, found: Physics) -> Iterator[Reason | None]:
     watts, rated = claim.value("power_watts"), found.device.power_watts
-    energy = claim.value("energy_mwh")
+    energy, hours = claim.value("energy_mwh"), hours_of(claim)[0] or found.device_hours
     if _states(claim, "power_watts") and watts is not None and found.device.kind != "cpu":
         text = f"{count(watts)} W a device are stated; {found.device.title} is rated at {count(rated)} W."
         yield _held(claim, "power_watts", rated, POWER, "W", text)
     if _states(claim, "energy_mwh") and energy is not None:
-        usual = found.device_hours * rated / 1e6
+        usual = hours * rated / 1e6
         text = (
-            f"{count(energy)} MWh are stated: {count(energy * 1e6 / found.device_hours)} W a device for the stated "
+            f"{count(energy)} MWh are stated: {count(energy * 1e6 / hours)} W a device for the stated "
             f"hours, where {found.device.title} is rated at {count(rated)} W."
         )
         yield _held(claim, "energy_mwh", usual, POWER, "MWh", text)
-    yield _carbon(claim, energy if energy is not None else POWER.high * found.device_hours * rated / 1e6)
+    yield _carbon(claim, energy if energy is not None else POWER.high * hours * rated / 1e6)
 
 
 def _carbon(claim: Claim, most_mwh: float) -> Reason | None:
@@ -129,15 +129,16 @@ def _precision(claim: Claim) -> Reason | None:
 _SIXTEEN = {"bf16", "fp16"}  # either name is used for training in 16 bits
 
 
-def _price(claim: Claim, done: Work | None, found: Physics | None) -> Iterator[Reason | None]:
+def _price(claim: Claim, done: Work | None) -> Iterator[Reason | None]:
     """The rent that the price implies; without hours, the least that the work could have cost."""
     cost, name = claim.value("cost_usd"), claim.text("accelerator")
     if cost is None or not name or not _states(claim, "cost_usd"):
         return
     device = accelerator(name)
-    if found is not None and "price" not in found.hours_method:
-        yield _rent(claim, device, cost, found.device_hours)
-    elif done is not None and found is None:
+    hours, how = hours_of(claim)
+    if hours is not None and "price" not in how:
+        yield _rent(claim, device, cost, hours)
+    elif done is not None and hours is None:
         yield _least_price(claim, device, cost, done)
 
 

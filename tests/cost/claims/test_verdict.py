@@ -193,12 +193,20 @@ def test_hours_without_tokens_are_turned_into_tokens() -> None:
 
 
 def test_the_counter_claim_scales_by_devices_alone() -> None:
-    """50,000 H100 at the utilisation of V3: 2.788e6 hours / 50,000 / 24, as H800 and H100 have one peak."""
+    """50,000 H100 at the utilisation of V3's pre-training: 2.664e6 hours / 50,000 / 24; H800 and H100 have one peak."""
     counter = try_claim(on_file("deepseek-v3")).counter
     assert counter is not None
-    assert counter.days == pytest.approx(2.788e6 / 50_000 / 24, rel=1e-6)
+    assert counter.days == pytest.approx(2.664e6 / 50_000 / 24, rel=1e-6)
     assert counter.share_of_year == pytest.approx(counter.days / 365)
     assert counter.runs_in_that_time == pytest.approx(50_000 / 2048, rel=1e-6)
+
+
+def test_the_utilisation_of_v3_is_of_pre_training_alone() -> None:
+    """14.8T tokens were worked on in the 2.664M hours of the first stage, not in the 2.788M of all three."""
+    trial = try_claim(on_file("deepseek-v3"))
+    assert trial.physics is not None
+    assert trial.physics.device_hours == 2.664e6
+    assert "2.66 million hours (stated device-hours of pre-training)" in trial.reasons[0].text
 
 
 def test_a_fleet_by_power_counts_its_devices() -> None:

@@ -94,7 +94,7 @@ def test_days_of_v3_are_labelled_by_what_they_hold() -> None:
     rows = {row[0]: row[1] for row in section("deepseek-v3", "follows").rows}
     assert rows["Days of pre-training alone on the 2,048 devices"] == "54.2 days"
     assert rows["Days of all three stages on them"] == "56.7 days"
-    assert "56.7 days that the stated machines take for all stages" in text_of("deepseek-v3", "counter")
+    assert "54.2 days that the stated machines take for the pre-training" in text_of("deepseek-v3", "counter")
 
 
 def test_claim_and_plan_predict_the_same_hours_of_v3() -> None:
