@@ -104,7 +104,7 @@ def _print(answer: Answer) -> None:
     _print_regulators(console, document["regulators"])
     _print_serving(console, document["serving"])
     for note in document["notes"]:
-        console.print(f"note: {note}")
+        console.print(f"note: {note}", markup=False)
 
 
 def _print_question(console: Console, d: dict[str, Any]) -> None:
@@ -192,7 +192,8 @@ def _print_serving(console: Console, serving: dict[str, Any] | None) -> None:
     rate, dollars = serving["decode_tokens_per_second"], serving["usd_per_million_tokens"]
     prefill, published = serving["prefill_tokens_per_second"], serving["kv_bytes_per_token_as_published"]
     kept = f" ({_short(published['value'])} in its maker's widths)" if published else ""
-    console.print(f"Served by {serving['devices']} x {serving['accelerator']} at {serving['context']} positions: "
+    console.print(f"Served in {serving['precision']} by {serving['devices']} x {serving['accelerator']} at "
+                  f"{serving['context']} positions, by the roofline: "
                   f"{_short(serving['kv_bytes_per_token']['value'])} bytes of cache a token in 16 bits{kept}, prefill "
                   f"{_short(prefill['low'])} to {_short(prefill['high'])} tokens/s a device "
                   f"({serving['prefill_tokens_per_second_limit']['method']}), decoding "

@@ -170,7 +170,9 @@ def in_short(trial: Trial) -> str:
         start = f"That is a verdict on the stated price of this training alone, {price}"
     else:
         when = trial.priced.rent.when if trial.priced else "at the rent of its time"
-        start = f"No price is stated; {when} the training alone comes to {price}"
+        more = trial.claim.value("all_in_usd")
+        stated = f"The price stated, {usd(more)}, is of more than this training" if more else "No price is stated"
+        start = f"{stated}; {when} the training alone comes to {price}"
     return f"{start}. With what such prices leave out it is {usd(total[0])} to {usd(total[1])}, by the ledger below."
 
 

@@ -165,6 +165,7 @@ class Answer:
         return {
             "accelerator": service.device.name,
             "devices": service.devices,
+            "precision": service.precision,
             "batch_per_device": service.batch,
             "context": service.context,
             "kv_bytes_per_token": {
@@ -238,7 +239,7 @@ def _layout_row(placed: Placed) -> dict[str, Any]:
 
 
 def _service(plan: Plan) -> Service:
-    """On one node, or as many as hold the weights in half of their memory; as full as memory allows."""
+    """On the devices asked for, or one node or as many as hold the weights; as full as memory allows."""
     architecture = plan.run.architecture
     assert isinstance(architecture, Architecture)
     asked = plan.serving
@@ -251,8 +252,13 @@ def _service(plan: Plan) -> Service:
     empty = Service(
         architecture=architecture, device=device, devices=node, batch=1, context=context, precision=precision
     )
-    devices = node
-    while largest_batch(replace(empty, devices=devices)) < 1 / devices and devices < 64 * node:
-        devices *= 2
-    roomy = replace(empty, devices=devices)
+    roomy = replace(empty, devices=int(asked["devices"])) if "devices" in asked else _with_room(empty, node)
     return replace(roomy, batch=max(largest_batch(roomy), 1e-9))
+
+
+def _with_room(service: Service, node: int) -> Service:
+    """On as many whole nodes, doubled each time, as hold the weights and one sequence."""
+    devices = node
+    while largest_batch(replace(service, devices=devices)) < 1 / devices and devices < 64 * node:
+        devices *= 2
+    return replace(service, devices=devices)

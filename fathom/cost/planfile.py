@@ -36,7 +36,15 @@ KEYS = {
     "model": {"name", "total_parameters", "active_parameters", "layers", "hidden_size", "config"} | SHAPE,
     "training": {"tokens", "sequence_length", "precision", "batch_tokens", "optimizer", "date"},
     "cluster": {"accelerator", "count"},
-    "serving": {"accelerator", "prompt_tokens", "output_tokens", "context", "precision", "tokens_per_second"},
+    "serving": {
+        "accelerator",
+        "devices",
+        "prompt_tokens",
+        "output_tokens",
+        "context",
+        "precision",
+        "tokens_per_second",
+    },
 }
 # Below these a figure is a slip of the unit; the smallest models trained on a laptop lie above.
 LEAST = {
@@ -103,7 +111,7 @@ def plan_from(tables: Mapping[str, Any]) -> Plan:
         count=_number(cluster, "cluster", "count"),
     )
     question_run(run)
-    for key in set(serving) & {"prompt_tokens", "output_tokens", "context", "tokens_per_second"}:
+    for key in set(serving) & {"devices", "prompt_tokens", "output_tokens", "context", "tokens_per_second"}:
         _number(serving, "serving", key)
     batch = _number(training, "training", "batch_tokens")
     question_batch(batch, run)

@@ -22,6 +22,7 @@ from fathom.cost.docket_text import as_markdown
 from fathom.cost.say import count, share, usd
 from fathom.cost.verdict import Trial, trial_dict
 from fathom.cost.verdict_physics import published
+from fathom.cost.verdict_rule import table as rule_table
 from fathom.cost.verdict_words import MEANING, Verdict
 from fathom.errors import FathomError
 
@@ -152,7 +153,9 @@ def _searched(trial: Trial) -> str:
         claim.made_by,
         claim.family,
         claim.statement,
+        claim.context,
         claim.text("accelerator"),
+        *(row.device.title for row in (rule_table() if claim.kind == "rule" else ())),
     )
     return " ".join(parts).lower()
 

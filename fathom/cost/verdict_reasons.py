@@ -83,6 +83,11 @@ def _among_runs(found: Physics, runs: Distribution) -> Reason:
             f"Of {total} published runs on file {below} were slower and {total - below} faster (half of them between "
             f"{share(runs.quantile(0.25))} and {share(runs.quantile(0.75))}). Nothing about it is out of the ordinary."
         )
+    elif found.utilisation > runs.values[-1]:
+        text = (
+            f"That is faster than every one of {total} published runs on file, by less than a tenth (the fastest: "
+            f"{share(runs.values[-1])}, {runs.claims[-1]})."
+        )
     else:
         text = (
             f"That is {'slow' if below < total / 2 else 'fast'}: {below} of {total} published runs on file were "

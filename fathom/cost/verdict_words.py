@@ -14,7 +14,8 @@ class Verdict(StrEnum):
 
 
 MEANING = {
-    Verdict.CONSISTENT: "The figures fit each other, the hardware and what other published runs reached.",
+    Verdict.CONSISTENT: "The figures fit each other, the hardware and what other published runs reached. That they fit "
+    "does not show that they are true.",
     Verdict.IMPLAUSIBLE: "The figures are outside of what has been published, or contradict each other, without asking "
     "more than the hardware can do.",
     Verdict.IMPOSSIBLE: "The figures ask for more than the hardware can do, or cannot all be true together.",

@@ -149,3 +149,17 @@ def test_labels_of_the_tornado_do_not_overlap():
         assert inside.x0 <= box.x0, text.get_text()
         assert box.x1 <= inside.x1, text.get_text()
     pyplot.close(figure)
+
+
+def test_a_service_names_its_precision_and_takes_the_devices_asked_for():
+    tables = {
+        "model": {"name": "deepseek-v3"},
+        "training": {"tokens": 14.8e12},
+        "cluster": {"accelerator": "h800", "count": 2048},
+        "serving": {"devices": 32, "context": 4989},
+    }
+    serving = Answer(plan_from(tables)).to_dict()["serving"]
+    assert (serving["devices"], serving["precision"]) == (32, "fp8")
+    prefill = serving["prefill_tokens_per_second"]
+    assert prefill["low"] < 4026 < prefill["high"]  # DeepSeek's own, without what its cache saved
+    assert Answer(plan_from({**tables, "serving": {"precision": "bf16"}})).to_dict()["serving"]["precision"] == "bf16"
