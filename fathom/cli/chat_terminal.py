@@ -40,11 +40,22 @@ class Terminal:
             click.echo(
                 f"{opened.name}, a context of {opened.config.max_position_embeddings} tokens. /help lists the commands."
             )
-        while (line := self._read()) is not None:
-            if line.strip() == "/quit":
-                return
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        """One line read and answered; False where it was the last. Ctrl-C between two answers does not leave."""
+        try:
+            line = self._read()
+            if line is None or line.strip() == "/quit":
+                return False
             if line.strip():
                 self._answer_or_obey(line)
+        except KeyboardInterrupt:
+            if not self.at_keyboard:
+                raise
+            click.echo("\n(/quit or Ctrl-D leaves)")
+        return True
 
     def _read(self) -> str | None:
         """The next line, None at the end of the input."""
@@ -58,10 +69,6 @@ class Terminal:
                 return None
             except UnicodeDecodeError:
                 click.echo("fathom: that line is not valid UTF-8 and was not asked", err=True)
-            except KeyboardInterrupt:
-                if not self.at_keyboard:
-                    raise
-                click.echo("\n(/quit or Ctrl-D leaves)")
 
     def _answer_or_obey(self, line: str) -> None:
         try:

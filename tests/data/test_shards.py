@@ -267,7 +267,7 @@ def test_held_out_covers_every_text_token_of_a_domain_once(tmp_path: Path) -> No
 
 def test_held_out_can_be_cut_to_whole_documents(tmp_path: Path) -> None:
     build(tmp_path, [numbered([9, 30, 1])])
-    held_out = Batches(tmp_path, sequence_length=8, rows=2, seed=0).held_out("d0", max_tokens=45)
+    held_out = Batches(tmp_path, sequence_length=8, rows=2, seed=0).held_out("d0", max_tokens=44)
     assert (held_out.num_documents, held_out.num_bytes) == (2, 39)
     assert sum(batch.num_targets for batch in held_out) == 39
     assert Batches(tmp_path, sequence_length=8, rows=2, seed=0).held_out("d0", max_tokens=1).num_documents == 1
