@@ -203,6 +203,14 @@ def test_what_cannot_be_meant_is_said_in_one_sentence(tables, says):
     assert "\n" not in str(caught.value)
 
 
+def test_the_longest_trained_and_the_sparsest_published_models_are_planned():
+    """Qwen3-0.6B: 36T tokens, 60,400 a parameter; DeepSeek-V4 Pro: one parameter in 32."""
+    qwen = {**SIZES, "model": {"total_parameters": 0.596e9}, "training": {"tokens": 36e12}}
+    pro = {**SIZES, "model": {"total_parameters": 1.6e12, "active_parameters": 49e9}}
+    assert plan_from(qwen).run.tokens == 36e12
+    assert plan_from(pro).run.active == 49e9
+
+
 def test_a_key_without_a_part_in_the_answer_is_noted():
     plan = plan_from(changed(V3, "cluster", region="Iceland"))
     assert plan.notes == ("'region' in [cluster] has no part in the answer",)
