@@ -35,16 +35,16 @@ MOST_SCALED_COUNT = 2048
 # Utilisation with which the typical number of devices is looked up (the middle of the published runs).
 MIDDLE_UTILISATION = 0.33
 REFERENCE_HOURS = 1e5
-# The effects are lines, and lines leave the range of what was fitted, with few devices first: no whole run on file got
-# more than 0.53 of its peak but three of one developer (MobileLLM), and large products alone get about 0.8.
-MOST_UTILISATION, HIGHEST_UTILISATION = 0.53, 0.8
+# The effects are lines, and lines leave the range of what was fitted: no whole run on file got more than 0.67 of its
+# peak (MobileLLM-1B), and large products alone get about 0.8.
+MOST_UTILISATION, HIGHEST_UTILISATION = 0.67, 0.8
 
 
 @dataclass(frozen=True)
 class Prediction:
     """Utilisation (share of 16-bit peak) of a whole run: a median and the ends of its 80% interval.
 
-    `reasons` is the factor that each feature puts on the utilisation; the median is their product.
+    `reasons` is the factor that each feature puts on the utilisation.
     """
 
     interval: Interval
@@ -53,11 +53,6 @@ class Prediction:
     @property
     def median(self) -> float:
         return self.interval.median
-
-    @property
-    def held_back(self) -> bool:
-        """Whether the effects lead beyond what whole runs reach, so that the median is the limit itself."""
-        return "limit" in self.reasons
 
     def device_hours(self, run: Run) -> Interval:
         """A high utilisation gives the low end; no run beats the peak."""
@@ -75,9 +70,6 @@ def predict(run: Run) -> Prediction:
     ends = interval_ends(fit["error_low"], fit["error_high"], fit["log_sd"], doubt)
     low, middle, high = (share * run.wide_arithmetic for share in bounded(median, *ends))
     reasons = {name: math.exp(w * value) for name, w, value in zip(FEATURES, weights, x, strict=True)}
-    reasons["one"] *= math.exp(fit["median_error"])
-    if math.exp(median) > MOST_UTILISATION:
-        reasons["limit"] = MOST_UTILISATION / math.exp(median)
     if run.wide_arithmetic < 1:
         reasons["wider_than_16_bits"] = run.wide_arithmetic
     return Prediction(Interval(low, middle, high), reasons)

@@ -75,7 +75,7 @@ class Answer:
         """What the reader must know of how the answer was got."""
         found = [*self.plan.notes, self.holding.note]
         if self.estimate is not None:
-            found += [self.estimate.price.caveat, *self.estimate.doubts]
+            found.append(self.estimate.price.caveat)
         return [note for note in found if note]
 
     @cached_property
