@@ -18,8 +18,8 @@ def draw_plan(answer: Answer, path: str | Path) -> None:
     from matplotlib import pyplot
 
     figure, (flops, memory, levers) = pyplot.subplots(1, 3, figsize=(13, 4.2))
-    parts = {name: value for name, value in answer.plan.run.flops_by_component.items() if value}
-    _bars(flops, {name: value / answer.plan.run.flops for name, value in parts.items()}, "share of training FLOPs")
+    parts = {name: value for name, value in answer.run.flops_by_component.items() if value}
+    _bars(flops, {name: value / answer.run.flops for name, value in parts.items()}, "share of training FLOPs")
     placed = answer.layouts[0] if answer.layouts else None
     if placed is None:
         memory.text(0.5, 0.5, "no layout: shape unknown\nor nothing fits", ha="center", va="center")
@@ -33,7 +33,7 @@ def draw_plan(answer: Answer, path: str | Path) -> None:
         levers.set_axis_off()
     else:
         _tornado(levers, answer.levers, answer.estimate.cost_usd.median)
-    figure.suptitle(answer.plan.run.name or "plan")
+    figure.suptitle(answer.run.name or "plan")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
     pyplot.close(figure)

@@ -189,6 +189,10 @@ BAD = [
     ({**V3, "model": "deepseek-v3"}, r"'model' must be a table"),
     ({**V3, "clusters": {}}, r"key 'clusters' in the plan is not known; did you mean 'cluster'"),
     (changed(V3, "training", date="soon"), r"is not a date"),
+    (changed(V3, "cluster", price_per_hour=2), r"'price_per_hour' in \[cluster\] is not known.*accelerator, count"),
+    (changed(V3, "cluster", counts=2), r"'counts' in \[cluster\] is not known; did you mean 'count'"),
+    ({**V3, "serving": {"devices": 1.5}}, r"serving.devices = 1.5 cannot be: it must be a whole number"),
+    ({**SIZES, "training": {}, "serving": {"context": 5000}}, r"a service is planned from the model's shape"),
     ({**V3, "serving": {"context": 4}}, r"serving.context = 4 is questioned"),
     ({**V3, "serving": {"tokens_per_second": -1}}, r"serving.tokens_per_second = -1 cannot be"),
     ({**V3, "serving": {"precision": "int9"}}, r"serving.precision = 'int9' is not known"),
@@ -211,9 +215,9 @@ def test_the_longest_trained_and_the_sparsest_published_models_are_planned():
     assert plan_from(pro).run.active == 49e9
 
 
-def test_a_key_without_a_part_in_the_answer_is_noted():
-    plan = plan_from(changed(V3, "cluster", region="Iceland"))
-    assert plan.notes == ("'region' in [cluster] has no part in the answer",)
+def test_a_detail_of_a_model_without_a_part_in_the_answer_is_noted():
+    plan = plan_from(changed(V3, "model", licence="[mit]"))
+    assert plan.notes == ("'licence' in [model] has no part in the answer",)
 
 
 @pytest.mark.parametrize(

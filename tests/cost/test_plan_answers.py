@@ -163,3 +163,48 @@ def test_a_service_names_its_precision_and_takes_the_devices_asked_for():
     prefill = serving["prefill_tokens_per_second"]
     assert prefill["low"] < 4026 < prefill["high"]  # DeepSeek's own, without what its cache saved
     assert Answer(plan_from({**tables, "serving": {"precision": "bf16"}})).to_dict()["serving"]["precision"] == "bf16"
+
+
+def test_a_service_is_planned_without_a_training():
+    """DeepSeek's inference day: 73.7k input tokens a second a node, 56.3% of them from its cache."""
+    tables = {"model": {"name": "deepseek-v3"}, "cluster": {"accelerator": "h800"}, "serving": {"context": 4989}}
+    document = Answer(plan_from(tables)).to_dict()
+    assert set(document) == {"model", "serving", "notes"}
+    assert document["serving"]["devices"] == 32
+    prefill = document["serving"]["prefill_tokens_per_second"]
+    assert prefill["low"] < 73_700 * (1 - 0.563) / 8 < prefill["high"]
+    eight_nodes = {**tables, "cluster": {"accelerator": "h800", "count": 64}}
+    assert Answer(plan_from(eight_nodes)).to_dict()["serving"]["devices"] == 64
+
+
+def test_the_plan_expects_of_a_published_service_what_the_comparison_says():
+    from benchmarks.serving_roofline import PUBLISHED
+
+    ours = next(one for one in PUBLISHED if one.phase == "prefill" and one.device == "h800")
+    serving = {"devices": ours.devices, "context": ours.context, "precision": ours.precision}
+    document = Answer(plan_from({**V3, "serving": serving})).to_dict()["serving"]
+    assert document["prefill_tokens_per_second_limit"]["value"] == pytest.approx(ours.limit)
+    assert document["prefill_tokens_per_second"]["median"] == pytest.approx(ours.expected)
+    assert "an upper bound: by experts sent" in document["prefill_tokens_per_second_limit"]["method"]
+
+
+def test_the_text_of_a_service_names_precision_and_bounds_and_eats_no_brackets(tmp_path):
+    file = tmp_path / "plan.toml"
+    file.write_text('[model]\nname = "llama-3.1-405b"\nlicence = 1\n[cluster]\naccelerator = "h100"\n[serving]\n')
+    result = CliRunner().invoke(command, [str(file), "--context", "8192"])
+    assert result.exit_code == 0, result.output
+    output = " ".join(result.stdout.split())
+    assert "Served in fp8 (assumed; [serving] precision says another) by 8 x h100" in output
+    assert "'licence' in [model] has no part" in output
+    assert "prefill at most" in output
+    wide = ["--model", "llama-3.1-405b", "--accelerator", "h100", "--context", "8192", "--json"]
+    file.write_text('[serving]\nprecision = "bf16"\ndevices = 8\n')
+    document = json.loads(CliRunner().invoke(command, [str(file), *wide]).stdout)
+    assert "cannot hold the model in bf16 (812 GB)" in document["serving"]["why"]
+
+
+def test_the_hardware_way_of_a_plan_says_that_it_is_the_count():
+    regulators = json.loads(literal("--json"))["regulators"]
+    assert regulators["hardware_way"]["value"] == pytest.approx(regulators["counted"]["value"])
+    assert "equals that and checks nothing" in regulators["hardware_way"]["method"]
+    assert "no second opinion" in " ".join(literal().split())
