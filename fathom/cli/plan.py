@@ -37,14 +37,18 @@ OPTIONS = {
 @click.option("--load", type=float, help="Tokens a second that the service must decode.")
 @click.option("--date", help="Prices of that day, as 2024-12-27; left out, the newest on file.")
 @click.option("--chart", type=click.Path(path_type=Path), help="Also draw it: a .svg, .png or .pdf file.")
+@click.option("--list", "listing", is_flag=True, help="The models and accelerators that are known by name.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(file: Path | None, chart: Path | None, as_json: bool, **options: Any) -> None:
+def command(file: Path | None, chart: Path | None, listing: bool, as_json: bool, **options: Any) -> None:
     """What would this training run take? FLOPs, memory, hours, energy, CO2, dollars, each with its interval.
 
     Give a FILE with the tables [model], [training], [cluster] and [serving], or the options; options override the file.
     """
     import json
 
+    if listing:
+        _list(as_json)
+        return
     from fathom.cli.plan_text import print_plan
     from fathom.cost.plan import Answer
     from fathom.cost.planfile import plan_from
@@ -56,6 +60,18 @@ def command(file: Path | None, chart: Path | None, as_json: bool, **options: Any
         click.echo(json.dumps(answer.to_dict(), ensure_ascii=False, allow_nan=False))
     else:
         print_plan(answer.to_dict())
+
+
+def _list(as_json: bool) -> None:
+    import json
+
+    from fathom.cli.plan_text import print_list
+    from fathom.cost.planlist import known
+
+    if as_json:
+        click.echo(json.dumps(known(), ensure_ascii=False, allow_nan=False))
+    else:
+        print_list(known())
 
 
 def _tables(file: Path | None, options: dict[str, Any]) -> dict[str, Any]:

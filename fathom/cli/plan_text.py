@@ -22,6 +22,22 @@ def print_plan(document: dict[str, Any]) -> None:
         console.print(f"note: {note}")
 
 
+def print_list(document: dict[str, Any]) -> None:
+    """`document` is `plan_list.known`: what `--model` and `--accelerator` take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    models = Table("--model", "parameters", "active", "title", box=None, pad_edge=False)
+    for row in document["models"]:
+        models.add_row(row["name"], _short(row["total_parameters"]), _short(row["active_parameters"]), row["title"])
+    devices = Table("--accelerator", "16-bit TFLOP/s", "memory, GB", "of", "title", box=None, pad_edge=False)
+    for row in document["accelerators"]:
+        rate, memory = _short(row["tflops_16_bit"]), _short(row["memory_gb"])
+        devices.add_row(row["name"], rate, memory, row["released"], row["title"])
+    console.print(models, "", devices)
+
+
 def _print_training(console: Console, document: dict[str, Any]) -> None:
     _print_question(console, document)
     if document["feasible"]["fits"]:
@@ -63,7 +79,7 @@ def _print_takes(console: Console, d: dict[str, Any]) -> None:
 
 def _components(d: dict[str, Any]) -> str:
     """Shares of the FLOPs, the largest first; what is below half a percent is left to the JSON."""
-    parts, total = d["flops_by_component"], d["flops"]["value"]
+    parts, total = d["flops_by_component"]["parts"], d["flops"]["value"]
     named = sorted(((value / total, name.replace("_", " ")) for name, value in parts.items()), reverse=True)
     return ", ".join(f"{name} {share:.0%}" for share, name in named if share >= 0.005)
 

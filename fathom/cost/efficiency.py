@@ -20,6 +20,18 @@ from fathom.cost.interval import Interval
 from fathom.cost.run import Run
 
 FEATURES = ("one", "fast_device", "size", "small_on_fast", "scale", "fp8", "few_tokens")
+# What the factors are called in an answer, and what each is of.
+FACTORS = {
+    "one": ("start", "an A100 or a slower device, 7B active parameters, 256 devices, 16 bits"),
+    "fast_device": ("faster_accelerator", "a peak rate above the A100's"),
+    "size": ("active_parameters", "active parameters against 7B"),
+    "small_on_fast": ("small_model_on_fast_accelerator", "fewer than 3B active parameters on a device beyond an A100"),
+    "scale": ("number_of_devices", "devices against 256, no more loss beyond 2,048"),
+    "fp8": ("fp8_arithmetic", "products in 8 bits on a device whose 8-bit units are faster"),
+    "few_tokens": ("few_tokens_a_parameter", "fewer than 20 tokens a parameter on a device up to the A100: early runs"),
+    "limit": ("limit_of_published_runs", "no whole run on file got more of its peak"),
+    "wider_than_16_bits": ("wider_than_16_bits", "the rate in 32 bits against the 16-bit one"),
+}
 # The A100: devices up to its rate kept their units busy about equally well, faster ones less.
 REFERENCE_PEAK_FLOPS = 312e12
 H100_OVER_A100 = math.log(989.4 / 312)
@@ -44,7 +56,7 @@ MOST_UTILISATION, HIGHEST_UTILISATION = 0.67, 0.8
 class Prediction:
     """Utilisation (share of 16-bit peak) of a whole run: a median and the ends of its 80% interval.
 
-    `reasons` is the factor that each feature puts on the utilisation.
+    `reasons` is the factor that each feature puts on the utilisation; the median is their product.
     """
 
     interval: Interval
@@ -53,6 +65,16 @@ class Prediction:
     @property
     def median(self) -> float:
         return self.interval.median
+
+    def factors_dict(self) -> dict[str, Any]:
+        """For `--json`: each factor on the utilisation by a name that says what it is of."""
+        return {
+            "unit": "factor on the utilisation",
+            "method": "efficiency model (docs/efficiency-model.md); their product is the median of `utilisation`",
+            "parts": {
+                FACTORS[name][0]: {"value": value, "means": FACTORS[name][1]} for name, value in self.reasons.items()
+            },
+        }
 
     def device_hours(self, run: Run) -> Interval:
         """A high utilisation gives the low end; no run beats the peak."""
@@ -70,6 +92,9 @@ def predict(run: Run) -> Prediction:
     ends = interval_ends(fit["error_low"], fit["error_high"], fit["log_sd"], doubt)
     low, middle, high = (share * run.wide_arithmetic for share in bounded(median, *ends))
     reasons = {name: math.exp(w * value) for name, w, value in zip(FEATURES, weights, x, strict=True)}
+    reasons["one"] *= math.exp(fit["median_error"])
+    if math.exp(median) > MOST_UTILISATION:
+        reasons["limit"] = MOST_UTILISATION / math.exp(median)
     if run.wide_arithmetic < 1:
         reasons["wider_than_16_bits"] = run.wide_arithmetic
     return Prediction(Interval(low, middle, high), reasons)

@@ -119,7 +119,7 @@ def find(name: str) -> Accelerator | None:
 
 
 def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(_plain(name), _names(), n=6, cutoff=0.4)
+    close = difflib.get_close_matches(_plain(name), _names(), n=6, cutoff=0.7)  # one sign in four differs
     rows = list(dict.fromkeys(_names()[alias] for alias in close))[:3]
     return f"the nearest names are {', '.join(rows)}" if rows else f"known are {', '.join(accelerators())}"
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fathom import __version__
-from fathom.cost.claim import KINDS
+from fathom.cost.claim import KINDS, Claim
 from fathom.cost.claims import names, on_file
 from fathom.cost.docket import Row, by_interest, row
 from fathom.cost.docket_charts import Chart, among_runs, cost_over_size, left_out
 from fathom.cost.docket_sections import sections
 from fathom.cost.docket_text import as_markdown
+from fathom.cost.hardware import Accelerator, find
 from fathom.cost.say import count, share, usd
 from fathom.cost.verdict import Trial, trial_dict
 from fathom.cost.verdict_physics import published
@@ -145,19 +146,21 @@ def _cells(line: Row, searched: str) -> dict[str, Any]:
 
 
 def _searched(trial: Trial) -> str:
+    """All text of a claim that a reader may look for it by, with every name of its accelerators and their makers."""
     claim = trial.claim
-    parts = (
-        claim.id,
-        claim.title,
-        claim.subject,
-        claim.made_by,
-        claim.family,
-        claim.statement,
-        claim.context,
-        claim.text("accelerator"),
-        *(row.device.title for row in (rule_table() if claim.kind == "rule" else ())),
-    )
-    return " ".join(parts).lower()
+    own = (claim.id, claim.title, claim.kind, claim.subject, claim.family, claim.made_by, claim.date, *claim.flags)
+    told = (claim.statement, claim.context, claim.text("accelerator"), claim.text("precision"))
+    model = (str(claim.model.get("name", "")),)
+    devices = [f"{one.vendor} {one.name} {one.title} {' '.join(one.aliases)}" for one in _devices(claim)]
+    return " ".join((*own, *told, *model, *devices)).lower()
+
+
+def _devices(claim: Claim) -> list[Accelerator]:
+    """Those that the claim computes with: of a rule every one that it is held against."""
+    if claim.kind == "rule":
+        return [row.device for row in rule_table()]
+    device = find(claim.text("accelerator"))
+    return [device] if device else []
 
 
 def _class(verdict: Verdict) -> str:

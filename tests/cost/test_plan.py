@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
@@ -89,7 +90,30 @@ def test_flops_are_the_trainers_own(answered):
     """One set of formulas: the plan's total is `training_flops` of the same shape."""
     arch = known_model("deepseek-v3").architecture
     assert answered["flops"]["value"] == pytest.approx(training_flops(arch, 14.8e12, 4096).total)
-    assert sum(answered["flops_by_component"].values()) == pytest.approx(answered["flops"]["value"])
+    assert answered["flops_by_component"]["unit"] == "FLOP"
+    assert sum(answered["flops_by_component"]["parts"].values()) == pytest.approx(answered["flops"]["value"])
+
+
+def test_the_factors_of_the_utilisation_multiply_to_it_and_say_what_they_are(answered):
+    factors = answered["utilisation_factors"]
+    assert factors["unit"]
+    assert math.prod(part["value"] for part in factors["parts"].values()) == pytest.approx(
+        answered["utilisation"]["median"]
+    )
+    assert all(len(part["means"].split()) > 2 for part in factors["parts"].values())
+    held = Answer(plan_from(changed(SIZES, "cluster", count=2))).to_dict()
+    parts = {name: part["value"] for name, part in held["utilisation_factors"]["parts"].items()}
+    assert math.prod(parts.values()) == pytest.approx(held["utilisation"]["median"])
+    assert parts["limit_of_published_runs"] < 1
+    assert {"start", "number_of_devices", "fp8_arithmetic"} <= set(factors["parts"])
+
+
+def test_the_names_that_a_plan_knows_are_listed():
+    document = json.loads(CliRunner().invoke(command, ["--list", "--json"]).stdout)
+    text = CliRunner().invoke(command, ["--list"]).stdout
+    for kind, name in (("models", "deepseek-v3"), ("accelerators", "h800")):
+        assert name in [row["name"] for row in document[kind]]
+        assert name in text
 
 
 def test_the_chosen_layout_fits(answered):
@@ -156,6 +180,7 @@ def test_a_full_shape_is_counted_exactly():
 
 BAD = [
     (changed(V3, "cluster", accelerator="h8000"), r"'h8000' is not on file; the nearest names are h800"),
+    (changed(V3, "cluster", accelerator="Cerebras CS-3"), r"'Cerebras CS-3' is not on file; known are .*h100.*tpu-v4"),
     (changed(V3, "model", name="deepseek-v33"), r"'deepseek-v33' is not on file; the nearest names are deepseek-v3"),
     (changed(V3, "training", tokens=14.8), r"tokens = 14.8 is questioned.*write trillions out"),
     (changed(V3, "training", tokens=14.8e21), r"tokens = 1.48e\+22 is questioned"),

@@ -156,3 +156,20 @@ def test_a_file_in_place_of_the_folder_is_said(tmp_path: Path) -> None:
     path.write_text("x", encoding="utf-8")
     with pytest.raises(FathomError, match="is a file"):
         site.write_site([], path)
+
+
+def test_a_claim_is_found_by_every_name_of_its_accelerators_and_their_makers() -> None:
+    searched = {
+        name: site._searched(try_claim(on_file(name))) for name in ("export-controls", "deepseek-v3", "palm-540b")
+    }
+    for word in ("h800", "h20", "huawei", "ascend"):
+        assert word in searched["export-controls"], word
+    for word in ("nvidia", "h800", "fp8", "reference"):
+        assert word in searched["deepseek-v3"], word
+    assert "google" in searched["palm-540b"]
+
+
+def test_how_to_cite_leads_to_the_full_address() -> None:
+    page = site.claim_page(try_claim(on_file("deepseek-v3")), linked=True)
+    assert "the address that the browser shows" in page
+    assert '<a href="deepseek-v3.html">copy this link</a>' in page

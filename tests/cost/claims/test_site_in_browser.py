@@ -67,6 +67,13 @@ FRAME = """<!DOCTYPE html><iframe id="phone" width="{width}" height="700" style=
 const phone = document.getElementById("phone");
 phone.onload = () => {{
   const root = phone.contentDocument.documentElement;
+  const button = phone.contentDocument.querySelector('button[data-key="cost"]');
+  if (button) {{
+    const box = button.getBoundingClientRect();
+    button.click();
+    const first = phone.contentDocument.querySelector("#docket tbody a").getAttribute("href");
+    document.documentElement.dataset.sorted = Math.floor(box.left) + " " + Math.ceil(box.right) + " " + first;
+  }}
   document.documentElement.dataset.widths = phone.contentWindow.innerWidth + " " + root.scrollWidth;
 }};
 phone.srcdoc = {page};
@@ -75,13 +82,17 @@ phone.srcdoc = {page};
 
 def widths(page: str, width: int, tmp_path: Path) -> tuple[int, int]:
     """Width of the window that `page` gets and the width that it needs."""
+    found = re.search(r'data-widths="(\d+) (\d+)"', in_frame(page, width, tmp_path))
+    assert found is not None
+    return int(found[1]), int(found[2])
+
+
+def in_frame(page: str, width: int, tmp_path: Path) -> str:
+    """The document around a frame of `width` that shows `page`, after its scripts have run."""
     frame = tmp_path / "frame.html"
     source = json.dumps(page).replace("</", "<\\/")
     frame.write_text(FRAME.format(width=width, page=source), encoding="utf-8")
-    document = dump(frame.as_uri(), tmp_path / "profile")
-    found = re.search(r'data-widths="(\d+) (\d+)"', document)
-    assert found is not None
-    return int(found[1]), int(found[2])
+    return dump(frame.as_uri(), tmp_path / "profile")
 
 
 @pytest.mark.parametrize("width", [320, 375])
@@ -95,3 +106,11 @@ def test_no_page_is_wider_than_a_phone(name: str, width: int, tmp_path: Path) ->
 def test_the_index_is_no_wider_than_a_phone(index: str, width: int, tmp_path: Path) -> None:
     page = Path(unquote(urlsplit(index).path)).read_text(encoding="utf-8")
     assert widths(page, width, tmp_path) == (width, width)
+
+
+def test_a_phone_sorts_by_the_buttons_above_the_rows(index: str, tmp_path: Path) -> None:
+    page = Path(unquote(urlsplit(index).path)).read_text(encoding="utf-8")
+    found = re.search(r'data-sorted="(-?\d+) (-?\d+) ([^"]*)"', in_frame(page, 320, tmp_path))
+    assert found is not None
+    assert 0 <= int(found[1]) < int(found[2]) <= 320
+    assert found[3] == "claims/gpt-3.html"  # the dearest; unsorted, the impossible one comes first
