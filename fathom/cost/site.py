@@ -19,6 +19,7 @@ from fathom.cost.docket import Row, by_interest, row
 from fathom.cost.docket_charts import Chart, among_runs, cost_over_size, left_out
 from fathom.cost.docket_sections import sections
 from fathom.cost.docket_text import as_markdown
+from fathom.cost.efficiency import published_runs
 from fathom.cost.hardware import Accelerator, find
 from fathom.cost.say import count, share, usd
 from fathom.cost.verdict import Trial, trial_dict
@@ -116,6 +117,7 @@ def _about(rows: Sequence[Row]) -> str:
         description="The two rulers, the four verdicts, and what stated, derived and seen mean.",
         meanings={str(verdict): MEANING[verdict] for verdict in Verdict},
         references=len(runs.values),
+        learned=len(published_runs()),
         lowest=share(runs.values[0]),
         highest=share(runs.values[-1]),
         quarter=share(runs.quantile(0.25)),

@@ -16,7 +16,9 @@ from fathom.cost import site
 from fathom.cost.claims import names, on_file
 from fathom.cost.docket import trials
 from fathom.cost.docket_charts import Chart, among_runs, cost_over_size, left_out
+from fathom.cost.efficiency import published_runs
 from fathom.cost.verdict import try_claim
+from fathom.cost.verdict_physics import published
 
 
 class Page(HTMLParser):
@@ -173,3 +175,12 @@ def test_how_to_cite_leads_to_the_full_address() -> None:
     page = site.claim_page(try_claim(on_file("deepseek-v3")), linked=True)
     assert "the address that the browser shows" in page
     assert '<a href="deepseek-v3.html">copy this link</a>' in page
+
+
+def test_which_runs_are_counted_is_said_where_their_number_is_shown(folder: Path) -> None:
+    judged, learned = len(published().values), len(published_runs())
+    about = (folder / "about.html").read_text(encoding="utf-8")
+    assert f"predicted from more runs, {learned}" in about
+    assert f"those\n{judged} and others on file" in about
+    assert 'href="about.html#rulers"' in (folder / "index.html").read_text(encoding="utf-8")
+    assert set(published().claims) <= {run["claim"] for run in published_runs()}
