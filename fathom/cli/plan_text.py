@@ -92,7 +92,8 @@ def _print_memory(console: Console, d: dict[str, Any]) -> None:
     parts = {name: value for name, value in memory["per_device"].items() if name != "unit"}
     words = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in parts.items())
     console.print(f"Memory a device: {sum(parts.values()) / 1e9:.1f} of {memory['available']['value'] / 1e9:.0f} GB "
-                  f"({words}) as {memory['layout']}; {memory['layouts_that_fit_count']} layouts fit")  # fmt: skip
+                  f"({words}) as {memory['layout']}; {memory['layouts_that_fit_count']} layouts fit, "
+                  f"{memory['ranking']}")  # fmt: skip
     sent = ", ".join(
         f"{kind} {row['bytes_a_device'] / 1e9:.1f} GB" for kind, row in step["communication"].items()
         if row["bytes_a_device"]

@@ -22,6 +22,12 @@ WEIGHT_BYTES, GRADIENT_BYTES, MASTER_BYTES, STATE_BYTES = 2, 4, 4, 4
 ACTIVATION_BYTES = 2
 # Room that allocator, kernels' workspaces and communication buffers take.
 USABLE_SHARE = 0.9
+# Layouts whose steps differ by less are equally good, and the simplest of them comes first.
+AS_FAST = 0.02
+RANKING = (
+    "first what loses least to recomputing, to waiting for pipeline stages and to sending that products do not hide; "
+    f"within {AS_FAST:.0%} of the best, the one that splits the model least"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,11 @@ class Layout:
     @property
     def devices(self) -> int:
         return self.tensor * self.pipeline * self.data
+
+    @property
+    def splits(self) -> int:
+        """Parts into which the model is split; 1 is plain data parallelism, its state sharded."""
+        return self.tensor * self.pipeline * self.expert
 
     def __str__(self) -> str:
         parts = [f"tensor {self.tensor}", f"pipeline {self.pipeline}", f"data {self.data}"]
@@ -144,13 +155,20 @@ class Placed:
 
     @property
     def communication_seconds(self) -> dict[str, float]:
-        """Time of one step's sending if nothing overlaps: inside a node over its links, else over the network."""
+        """Time of one step's sending if nothing overlaps: inside a node over its links, else over the network.
+
+        A ring of replicas passes all of a node's members before it leaves the node, and there are as many rings as
+        members: each device's own network sees one part in so many of what the device sends.
+        """
         inside = self.device.link_gb_per_second / 2 * 1e9 or 1e9
         across = self.device.network_gb_per_second * 1e9 or inside
         node = self.device.devices_per_node
         reach = {"tensor": self.layout.tensor, "expert": self.layout.tensor * self.layout.expert,
                  "data": self.layout.tensor * self.layout.data, "pipeline": self.layout.devices}  # fmt: skip
-        return {kind: sent / (inside if reach[kind] <= node else across) for kind, sent in self.sent_bytes.items()}
+        network = dict.fromkeys(reach, across) | {"data": min(inside, across * max(1, node // self.layout.tensor))}
+        return {
+            kind: sent / (inside if reach[kind] <= node else network[kind]) for kind, sent in self.sent_bytes.items()
+        }
 
     @property
     def bubble_share(self) -> float:
@@ -158,11 +176,16 @@ class Placed:
         idle = self.layout.pipeline - 1
         return idle / (self.micro_batches + idle)
 
-    def slowdown(self, flops_per_second: float, step_flops: float) -> float:
-        """Time of a step over the time of its products alone, nothing overlapped; ranks layouts, predicts no hours."""
+    def step_seconds(self, flops_per_second: float, step_flops: float) -> float:
+        """Seconds of a step as far as layouts differ in it; ranks layouts, predicts no hours.
+
+        What replicas and experts send hides behind the products (gradients in buckets, weights fetched ahead,
+        arXiv:2304.11277; experts as in arXiv:2412.19437, section 3.2.1), tensor and pipeline parallelism wait.
+        """
         work = step_flops / (self.layout.devices * flops_per_second)
         work *= 4 / 3 if self.layout.checkpointing == "full" else 1.0
-        return (work + sum(self.communication_seconds.values())) / (1 - self.bubble_share)
+        sent = self.communication_seconds
+        return (max(work, sent["data"] + sent["expert"]) + sent["tensor"] + sent["pipeline"]) / (1 - self.bubble_share)
 
 
 def _ring(devices: float) -> float:
@@ -192,11 +215,16 @@ def ranked(
     architecture: Architecture, device: Accelerator, count: int, sequence_length: int, batch_tokens: float,
     step_flops: float, optimizer: str = "adamw",
 ) -> list[Placed]:  # fmt: skip
-    """The layouts that fit, the one that loses the least time first."""
+    """The layouts that fit, in the order that `RANKING` tells."""
     rate = 0.6 * device.peak_flops("bf16")  # what large products reach by themselves
     placed = [
         Placed(architecture, device, layout, sequence_length, batch_tokens, optimizer)
         for layout in candidates(architecture, device, count)
         if batch_tokens >= layout.data * sequence_length
     ]
-    return sorted((one for one in placed if one.fits), key=lambda one: one.slowdown(rate, step_flops))
+    seconds = {one.layout: one.step_seconds(rate, step_flops) for one in placed if one.fits}
+    near = (1 + AS_FAST) * min(seconds.values(), default=0.0)
+    return sorted(
+        (one for one in placed if one.layout in seconds),
+        key=lambda one: (max(seconds[one.layout], near), one.layout.splits, one.layout.zero, seconds[one.layout]),
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from fathom.cost.efficiency import typical_count
 from fathom.cost.estimate import Estimate, estimate
 from fathom.cost.feasible import Holding, holding
-from fathom.cost.layouts import Placed
+from fathom.cost.layouts import RANKING, Placed
 from fathom.cost.optimal import Alternative, Lever, compute_optimal, tornado
 from fathom.cost.planfile import Plan
 from fathom.cost.regulators import of_run
@@ -137,6 +137,7 @@ class Answer:
             "layout": str(best.layout) if best else None,
             "layouts_that_fit": [_layout_row(placed) for placed in self.layouts[:LAYOUTS_SHOWN]],
             "layouts_that_fit_count": len(self.layouts),
+            "ranking": RANKING,
             "method": "16-bit weights, 32-bit gradients and master copy, optimizer sharded over replicas; first stage",
             **({} if best else {"why": f"no layout holds the model: {self.holding.why_not}"}),
         }
@@ -152,7 +153,7 @@ class Answer:
                 for kind, sent in best.sent_bytes.items()
             },
             "bubble_share": best.bubble_share,
-            "method": "collectives as rings, each over the link or the network that it spans",
+            "method": "collectives as rings, each over the link or the network that it spans, a ring a member",
         }
 
 

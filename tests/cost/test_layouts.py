@@ -99,3 +99,51 @@ def test_pipelines_wait_as_the_paper_says():
     placed = Placed(LLAMA, H100, Layout(1, 4, 1), 1024, 12 * 1024)
     assert placed.bubble_share == pytest.approx(3 / (12 + 3))
     assert LOGITS_CHUNK_TOKENS >= 1024
+
+
+def first(model, device, count, sequence_length, batch_tokens):
+    shape = known_model(model).architecture
+    flops = training_flops(shape, batch_tokens, sequence_length).total
+    return ranked(shape, accelerator(device), count, sequence_length, batch_tokens, flops)[0]
+
+
+@pytest.mark.parametrize(("device", "count"), [("b200", 512), ("h100", 512), ("a100", 256)])
+def test_a_model_that_needs_no_splitting_is_trained_by_sharded_data_parallelism(device, count):
+    """What PyTorch's own recipe for an 8B does: data parallelism with the state sharded, nothing recomputed."""
+    best = first("llama-3-8b", device, count, 4096, 4.2e6).layout
+    assert (best.tensor, best.pipeline, best.expert, best.checkpointing) == (1, 1, 1, "none")
+
+
+def test_experts_are_spread_before_layers_are():
+    best = first("qwen3-30b-a3b", "h100", 256, 4096, 4.2e6).layout
+    assert (best.tensor, best.pipeline, best.checkpointing) == (1, 1, "none")
+    assert best.expert > 1
+
+
+def test_a_dense_model_beyond_a_device_is_split_within_the_node_first():
+    best = first("llama-3-70b", "h100", 2048, 8192, 16.8e6)
+    assert best.layout.tensor > 1
+    assert best.bubble_share < 0.1
+    assert best.layout.checkpointing == "none"
+
+
+def test_of_layouts_as_fast_the_least_split_comes_first():
+    shape, batch = LLAMA, 64 * 8192.0
+    flops = training_flops(shape, batch, 8192).total
+    found = ranked(shape, H100, 64, 8192, batch, flops)
+    seconds = [one.step_seconds(0.6 * H100.peak_flops("bf16"), flops) for one in found]
+    near = [one for one, time in zip(found, seconds, strict=True) if time <= 1.02 * min(seconds)]
+    assert found[: len(near)] == near
+    assert [one.layout.splits for one in near] == sorted(one.layout.splits for one in near)
+
+
+def test_a_ring_of_replicas_leaves_a_node_once_for_all_its_members():
+    """Eight rings through nodes of eight: a network card carries an eighth of what its device sends."""
+    apart = Placed(LLAMA, H100, Layout(1, 1, 64), 8192, 64 * 8192)
+    network = 8 * H100.network_gb_per_second * 1e9
+    expected = apart.sent_bytes["data"] / min(network, H100.link_gb_per_second / 2 * 1e9)
+    assert apart.communication_seconds["data"] == pytest.approx(expected)
+    alone = Placed(LLAMA, H100, Layout(8, 1, 8), 8192, 64 * 8192)
+    assert alone.communication_seconds["data"] == pytest.approx(
+        alone.sent_bytes["data"] / (H100.network_gb_per_second * 1e9)
+    )
