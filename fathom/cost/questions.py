@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fathom.cost import say
 from fathom.cost.run import Run
 from fathom.errors import FathomError
 
@@ -29,7 +30,7 @@ def question_run(run: Run) -> None:
     if not low <= ratio <= high:
         raise FathomError(
             f"training.tokens = {run.tokens:g} for {run.active:g} active parameters is questioned: published runs lie "
-            f"between {low:g} and {high:,} tokens a parameter, this is {ratio:,.3g}; {MIXED_UP}"
+            f"between {low:g} and {high:,} tokens a parameter, this is {say.count(ratio)}; {MIXED_UP}"
         )
     if run.flops > MOST_FLOPS:
         raise FathomError(

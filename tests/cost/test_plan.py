@@ -200,6 +200,7 @@ BAD = [
     (changed(V3, "model", layers=40), r"layers = 40 is questioned: the named shape has 61"),
     (changed(V3, "training", precision="int8"), r"precision = 'int8' cannot be: training needs floating point"),
     (changed(SIZES, "training", tokens=1e9), r"is questioned: published runs lie between 0.5 and 61,000"),
+    ({**SIZES, "model": {"total_parameters": 7e6}, "training": {"tokens": 1e12}}, r"and 61,000 .*, this is 142,857;"),
     (changed(SIZES, "model", total_parameters=7e6, active_parameters=7e6), r"7e\+06 active parameters is questioned"),
     (changed(SIZES, "model", total_parameters=70e9, active_parameters=7e6), r"a token uses one in 10,000"),
     (changed(SIZES, "training", tokens=1e16), r"is questioned"),
