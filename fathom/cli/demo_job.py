@@ -88,7 +88,7 @@ class Demo:
         """Prepare the data that both runs share. What it takes is entered as a run of its own: it serves both."""
         from fathom.data.manifest import prepare_cached
         from fathom.ledger.book import Ledger
-        from fathom.train.job import _source_summary as source_summary
+        from fathom.train.job import source_summary
         from fathom.train.recipe_files import load_recipe
 
         data = load_recipe(RECIPES[0]).data

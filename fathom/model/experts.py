@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fathom.model.config import ModelConfig
 from fathom.model.kernels.experts import ExpertsFunction
 from fathom.model.kernels.functions import FeedForwardFunction, usable
+from fathom.model.kernels.routing import RouteFunction
 from fathom.model.ops import Linear, swiglu
 
 
@@ -58,8 +59,13 @@ class Router(nn.Module):
         self.register_buffer("load", torch.zeros(config.num_experts), persistent=False)
 
     def forward(self, x_MD: Tensor) -> Routing:
-        config = self.config
         logits_ME = x_MD.float() @ self.weight.float().T
+        if usable(x_MD):
+            return Routing(*RouteFunction.apply(logits_ME, self.bias, self.config))
+        return self.choose(logits_ME)
+
+    def choose(self, logits_ME: Tensor) -> Routing:
+        config = self.config
         scores_ME = logits_ME.sigmoid() if config.router_scoring == "sigmoid" else logits_ME.softmax(-1)
         with torch.no_grad():
             choice_ME = scores_ME if self.bias is None else scores_ME + self.bias

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fathom.model.attention import document_starts
 from fathom.model.experts import Routing, expert_load, sequence_balance
+from fathom.model.kernels import available
+from fathom.model.kernels.routing import BalanceFunction
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Counted:
 
 
 def routing_statistics(routing: Routing, counted: Counted) -> tuple[Tensor, Tensor]:
+    if routing.scores_ME.device.type == "cpu" and available():
+        where = (counted.counted_M, counted.sequence_M, counted.num_sequences)
+        return BalanceFunction.apply(routing.scores_ME, routing.experts_MA, *where)
     balance = sequence_balance(routing, counted.counted_M, counted.sequence_M, counted.num_sequences)
     return balance, expert_load(routing.experts_MA, counted.counted_M, routing.scores_ME.shape[1])
 

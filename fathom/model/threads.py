@@ -14,10 +14,14 @@ from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
+from fathom.model.experts import Experts
 from fathom.model.kernels import available
+from fathom.model.kernels.functions import call
 from fathom.model.losses import LossParts
+from fathom.model.ops import Linear
 
 if TYPE_CHECKING:
     from fathom.model.decoder import Decoder
@@ -44,25 +48,46 @@ def threads_pay(decoder: Decoder, tokens_BT: Tensor) -> bool:
 def loss_in_threads(decoder: Decoder, batch: Batch, mtp_weight: float, balance_weight: float) -> LossParts:
     """`Decoder.loss` with the rows divided among threads, each of which goes forward and backward at once.
 
-    The gradients are added in the order of the rows, so the same threads give the same bits. `total` may be sent
-    backward once; the other parts carry no gradient.
+    Matrices are cast to bf16 once for all threads, and their gradients stay bf16, as products give them, until they are
+    added up in fp32. The gradients are added in the order of the rows, so the same threads give the same bits. `total`
+    may be sent backward once; the other parts carry no gradient.
     """
     threads = torch.get_num_threads()
     workers = min(threads, len(batch[0]), MAX_WORKERS)
-    parameters = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
-    shares = zip(*(_divide(tensor, workers) for tensor in batch), strict=True)
+    shares = list(zip(*(_divide(tensor, workers) for tensor in batch), strict=True))
+    parameters = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
+    cast = _cast_by_products(decoder)
+    leaves = {name: p.detach().bfloat16().requires_grad_() if name in cast else p for name, p in parameters.items()}
+    by_threads = _InThreads(decoder, workers, threads // workers, mtp_weight, balance_weight)
+    renamed = {f"decoder.{name}": leaf for name, leaf in leaves.items()}
+    results = functional_call(by_threads, renamed, (shares, list(leaves.values())))
+    gradients = [list(of_one) for of_one in zip(*(found for _, found in results), strict=True)]
+    return _sum([parts for parts, _ in results], _GradientsAtHand.apply, gradients, list(parameters.values()))
 
-    def run(share: Sequence[Tensor | None]) -> tuple[LossParts, list[Tensor | None]]:
-        with torch.enable_grad():
-            parts = decoder.loss_of_rows(*share, mtp_weight, balance_weight)  # type: ignore[arg-type, call-arg]
-        gradients = torch.autograd.grad(parts.total, parameters, allow_unused=True)
-        return parts, list(gradients)
 
-    results = list(_pool(workers, threads // workers).map(run, shares))
-    gradients = results[0][1]
-    for _, more in results[1:]:
-        gradients = [_add(total, part) for total, part in zip(gradients, more, strict=True)]
-    return _sum([parts for parts, _ in results], _GradientsAtHand.apply, gradients, parameters)
+def _cast_by_products(decoder: Decoder) -> set[str]:
+    """Names of the matrices that products cast to their rows' dtype: not the router's, the embedding's, the head's."""
+    modules = (item for item in decoder.named_modules() if isinstance(item[1], Linear | Experts))
+    inside = ((name, module) for name, module in modules if module is not decoder.head)
+    return {
+        f"{name}.{own}" for name, module in inside for own, p in module.named_parameters(recurse=False) if p.ndim > 1
+    }
+
+
+class _InThreads(nn.Module):
+    """The decoder as something to call with other parameters in its place; each thread takes its share of rows."""
+
+    def __init__(self, decoder: Decoder, workers: int, threads_each: int, mtp_weight: float, balance_weight: float):
+        super().__init__()
+        self.decoder, self.pool, self.weights = decoder, _pool(workers, threads_each), (mtp_weight, balance_weight)
+
+    def forward(self, shares: list[tuple[Tensor | None, ...]], leaves: list[Tensor]) -> list[Any]:
+        def run(share: tuple[Tensor | None, ...]) -> tuple[LossParts, tuple[Tensor | None, ...]]:
+            with torch.enable_grad():
+                parts = self.decoder.loss_of_rows(*share, *self.weights)  # type: ignore[arg-type, call-arg]
+            return parts, torch.autograd.grad(parts.total, leaves, allow_unused=True)
+
+        return list(self.pool.map(run, shares))
 
 
 @functools.cache
@@ -86,27 +111,36 @@ def _divide(tensor: Tensor | None, workers: int) -> Sequence[Tensor | None]:
     return tensor.tensor_split(workers)
 
 
-def _add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
-    if total is None or part is None:
-        return part if total is None else total
-    return total.add_(part)
+def _added(parts: list[Tensor | None], slope: Tensor, like: Tensor) -> Tensor | None:
+    """slope * the sum of one parameter's gradients, in fp32, added in their order; None without any."""
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    if found[0].dtype != torch.bfloat16:
+        return functools.reduce(Tensor.add_, found).mul_(slope)
+    total = torch.empty_like(like)
+    for index, part in enumerate(found):
+        regular = part if part[0].is_contiguous() else part.contiguous()  # a stack's halves lie side by side
+        call("add_gradient", regular, regular.stride(0), float(slope), total, len(total), total[0].numel(), index)
+    return total
 
 
 class _GradientsAtHand(torch.autograd.Function):
-    """A value whose gradients by the parameters are known already."""
+    """A value whose gradients by the parameters are known already, one for each thread."""
 
     @staticmethod
-    def forward(ctx: Any, total: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
+    def forward(ctx: Any, total: Tensor, gradients: list[list[Tensor | None]], *parameters: Tensor) -> Tensor:
+        ctx.gradients, ctx.parameters = gradients, parameters
         return total.clone()
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        gradients, ctx.gradients = ctx.gradients, None  # handed over, so that they are not copied
-        return (None, None, *(gradient if gradient is None else gradient.mul_(slope) for gradient in gradients))
+        gradients, ctx.gradients = ctx.gradients, None
+        pairs = zip(gradients, ctx.parameters, strict=True)
+        return (None, None, *(_added(parts, slope, parameter) for parts, parameter in pairs))
 
 
-def _sum(parts: list[LossParts], attach: Any, gradients: list[Tensor | None], parameters: list[Any]) -> LossParts:
+def _sum(parts: list[LossParts], attach: Any, gradients: list[list[Tensor | None]], parameters: list[Any]) -> LossParts:
     def added(name: str) -> Tensor:
         return torch.stack([getattr(part, name).detach() for part in parts]).sum()
 

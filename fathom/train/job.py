@@ -242,7 +242,7 @@ class Job:
         (self.folder.path / "data").mkdir(exist_ok=True)
         write_text(self.folder.path / "data" / "manifest.json", manifest.to_json())
         shutil.copytree(prepared / "tokenizer", self.folder.tokenizer, dirs_exist_ok=True)
-        sources = [_source_summary(source) for source in manifest.sources]
+        sources = [source_summary(source) for source in manifest.sources]
         if self.ledger is not None:
             self.ledger.data(sources=sources, manifest_sha256=manifest.digest, tokens=manifest.train_tokens)
 
@@ -313,7 +313,7 @@ def forward_flops(recipe: Recipe, tokens: int) -> dict[str, int]:
     return {name: int(count * tokens) for name, count in by_component.items()}
 
 
-def _source_summary(source: Any) -> dict[str, Any]:
+def source_summary(source: Any) -> dict[str, Any]:
     return {
         "name": source.name,
         "license": source.license,

@@ -1,12 +1,16 @@
 """The fused passes in bf16 against the same mathematics by torch in fp32, and what happens without a compiler."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 
 from fathom.model import kernels
+from fathom.model.experts import Router, Routing, expert_load, sequence_balance
 from fathom.model.kernels import build
+from fathom.model.kernels.experts import ROW_STEP, _sort_by_expert
+from fathom.model.kernels.routing import BalanceFunction, RouteFunction
 from tests.model.conftest import GROUPED, LATENT
 from tests.model.conftest import build as build_decoder
 
@@ -14,7 +18,7 @@ pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C++ compiler
 
 
 def relative(ours, expected):
-    return float((ours.float() - expected).norm() / (expected.norm() + 1e-12))
+    return float((ours.detach().float() - expected.detach()).norm() / (expected.detach().norm() + 1e-12))
 
 
 @pytest.mark.parametrize("config", [GROUPED, LATENT], ids=["grouped", "latent"])
@@ -86,3 +90,65 @@ def test_without_a_compiler_one_warning_says_what_it_costs(monkeypatch, tmp_path
             assert build.library() is None
     finally:
         build.library.cache_clear()
+
+
+@pytest.mark.parametrize("scoring", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(("groups", "kept", "bias"), [(1, 1, True), (4, 2, True), (4, 1, False)])
+def test_the_fused_router_is_the_plain_one(scoring, normalize, groups, kept, bias):
+    """Choice, weights, scores, balance loss, load and the slope of the logits, over padding and several sequences."""
+    config = replace(
+        LATENT,
+        num_experts=8,
+        num_experts_per_token=2,
+        num_expert_groups=groups,
+        num_groups_per_token=kept,
+        router_scoring=scoring,
+        normalize_expert_weights=normalize,
+        routed_scaling_factor=1.7,
+        router_bias=bias,
+    )
+    router = Router(config)
+    generator = torch.Generator().manual_seed(kept)
+    if router.bias is not None:
+        router.bias.copy_(torch.randn(8, generator=generator))
+    logits, slopes = (torch.randn(60, width, generator=generator) for width in (8, 2))
+    counted, sequence = torch.arange(60) < 55, torch.arange(60) // 17
+    results = []
+    for fused in (True, False):
+        leaf = logits.clone().requires_grad_()
+        routing = Routing(*RouteFunction.apply(leaf, router.bias, config)) if fused else router.choose(leaf)
+        order = routing.experts_MA.argsort(1)  # which of a token's experts comes first is nobody's business
+        if fused:
+            balance, load = BalanceFunction.apply(routing.scores_ME, routing.experts_MA, counted, sequence, 4)
+        else:
+            balance = sequence_balance(routing, counted, sequence, 4)
+            load = expert_load(routing.experts_MA, counted, 8)
+        weights = routing.weights_MA.gather(1, order)
+        (0.3 * balance + (weights * slopes).sum()).backward()
+        results.append([routing.experts_MA.gather(1, order), weights, routing.scores_ME, balance, load, leaf.grad])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_sorted_by_expert_are_filled_up_with_rows_that_weigh_nothing():
+    experts = torch.randint(0, 5, (400, 2), generator=torch.Generator().manual_seed(0))
+    experts[experts == 3] = 4  # an expert without tokens
+    weights = torch.rand(400, 2, generator=torch.Generator().manual_seed(1))
+    place, tokens, row_weights, counts = _sort_by_expert(experts, weights, 5)
+    assert counts[3] == 0
+    assert all(count % ROW_STEP == 0 for count in counts)
+    assert sum(counts) == len(tokens) == len(row_weights)
+    owner = torch.repeat_interleave(torch.arange(5), torch.tensor(counts))
+    assert torch.equal(owner[place], experts)
+    assert torch.equal(tokens[place], torch.arange(400)[:, None].expand(-1, 2))
+    assert torch.equal(row_weights[place], weights)
+    assert float(row_weights.sum()) == pytest.approx(float(weights.sum()), rel=1e-5)
+    assert (place.flatten()[experts.flatten() == 4].diff() == 1).all()  # in the tokens' order
+
+
+def test_a_logit_that_is_not_a_number_chooses_experts_that_exist():
+    logits = torch.full((3, 8), float("nan"))
+    experts, _, scores = RouteFunction.apply(logits, None, replace(LATENT, num_experts=8, router_bias=False))
+    assert ((experts >= 0) & (experts < 8)).all()
+    assert scores.isnan().all()

@@ -126,26 +126,180 @@ void swiglu(const bf16* gate_up, const float* row_scale, bf16* h, i64 rows, i64 
     }
 }
 
-// Overwrites gate and up by their gradients; d_scale [rows] may be null. Made again on the way: h as above.
-void swiglu_backward(const bf16* dh, bf16* gate_up, const float* row_scale, bf16* h, float* d_scale, i64 rows, i64 width) {
+// Gradients of gate and up, side by side as they are; d_scale [rows] may be null. Made again on the way: h as above.
+void swiglu_backward(const bf16* dh, const bf16* gate_up, const float* row_scale, bf16* h, bf16* d_gate_up, float* d_scale,
+                     i64 rows, i64 width) {
 #pragma omp parallel for schedule(static)
     for (i64 row = 0; row < rows; ++row) {
         float scale = row_scale ? row_scale[row] : 1.0f, dot = 0;
-        bf16 *gate = gate_up + row * 2 * width, *up = gate + width, *out = h + row * width;
+        const bf16 *gate = gate_up + row * 2 * width, *up = gate + width;
+        bf16 *d_gate = d_gate_up + row * 2 * width, *d_up = d_gate + width;
+        bf16* out = h + row * width;
         const bf16* slopes = dh + row * width;
+#pragma omp simd reduction(+ : dot)  // six arrays: more than the compiler proves apart by itself
         for (i64 i = 0; i < width; ++i) {
             float g = load(gate[i]), u = load(up[i]), slope = load(slopes[i]), s = sigmoid(g);
             float value = g * s * u;
             dot += slope * value;
             out[i] = store(value * scale);
-            gate[i] = store(slope * scale * u * s * (1.0f + g * (1.0f - s)));
-            up[i] = store(slope * scale * g * s);
+            d_gate[i] = store(slope * scale * u * s * (1.0f + g * (1.0f - s)));
+            d_up[i] = store(slope * scale * g * s);
         }
         if (d_scale) d_scale[row] = dot;
     }
 }
 
+// ---- router ------------------------------------------------------------------------------------------------------
+
+static int best_of(const float* values, i64 count) {  // the first of the largest; never out of range, not even for NaN
+    i64 best = 0;
+    for (i64 i = 1; i < count; ++i)
+        if (values[i] > values[best]) best = i;
+    return int(best);
+}
+
+// Scores [M, E] (sigmoids, or a softmax), the A best experts of each token, if asked within its best `kept` groups, and
+// their weights. The bias (may be null) moves the choice alone.
+void route(const float* logits, const float* bias, float* scores, i64* experts, float* weights, i64 M, i64 E, i64 A,
+           i64 groups, i64 kept, i64 sigmoids, i64 normalize, float scaling) {
+    const float out = -INFINITY;
+#pragma omp parallel
+    {
+        std::vector<float> choice(E), group(groups);
+        std::vector<char> within(groups);
+#pragma omp for schedule(static)
+        for (i64 m = 0; m < M; ++m) {
+            const float* in = logits + m * E;
+            float* score = scores + m * E;
+            if (sigmoids) {
+                for (i64 e = 0; e < E; ++e) score[e] = sigmoid(in[e]);
+            } else {
+                float top = in[best_of(in, E)], sum = 0;
+                for (i64 e = 0; e < E; ++e) sum += score[e] = fast_exp(in[e] - top);
+                for (i64 e = 0; e < E; ++e) score[e] /= sum;
+            }
+            for (i64 e = 0; e < E; ++e) choice[e] = score[e] + (bias ? bias[e] : 0.0f);
+            if (kept < groups) {
+                i64 width = E / groups;
+                for (i64 g = 0; g < groups; ++g) {
+                    float first = out, second = out;
+                    for (i64 i = 0; i < width; ++i) {
+                        float value = choice[g * width + i];
+                        second = std::max(second, std::min(first, value));
+                        first = std::max(first, value);
+                    }
+                    group[g] = first + (sigmoids && width > 1 ? second : 0.0f);
+                }
+                std::fill(within.begin(), within.end(), 0);
+                for (i64 k = 0; k < kept; ++k) {
+                    int best = best_of(group.data(), groups);
+                    within[best] = 1;
+                    group[best] = out;
+                }
+                for (i64 e = 0; e < E; ++e)
+                    if (!within[e / width]) choice[e] = out;
+            }
+            float sum = 0;
+            for (i64 a = 0; a < A; ++a) {
+                int best = best_of(choice.data(), E);
+                experts[m * A + a] = best;
+                sum += weights[m * A + a] = score[best];
+                choice[best] = out;
+            }
+            float factor = normalize ? scaling / (sum + 1e-20f) : scaling;
+            for (i64 a = 0; a < A; ++a) weights[m * A + a] *= factor;
+        }
+    }
+}
+
+// d_logits from the slopes of weights [M, A] and of scores [M, E].
+void route_backward(const float* scores, const i64* experts, const float* d_weights, const float* d_scores,
+                    float* d_logits, i64 M, i64 E, i64 A, i64 sigmoids, i64 normalize, float scaling) {
+#pragma omp parallel for schedule(static)
+    for (i64 m = 0; m < M; ++m) {
+        const float *score = scores + m * E, *slope = d_weights + m * A;
+        const i64* chosen = experts + m * A;
+        float* d = d_logits + m * E;
+        for (i64 e = 0; e < E; ++e) d[e] = d_scores[m * E + e];
+        float sum = 1e-20f, dot = 0;
+        for (i64 a = 0; a < A; ++a) {
+            sum += score[chosen[a]];
+            dot += slope[a] * score[chosen[a]];
+        }
+        for (i64 a = 0; a < A; ++a)
+            d[chosen[a]] += normalize ? scaling / sum * (slope[a] - dot / sum) : scaling * slope[a];
+        if (sigmoids) {
+            for (i64 e = 0; e < E; ++e) d[e] *= score[e] * (1.0f - score[e]);
+        } else {
+            float mean = 0;
+            for (i64 e = 0; e < E; ++e) mean += d[e] * score[e];
+            for (i64 e = 0; e < E; ++e) d[e] = score[e] * (d[e] - mean);
+        }
+    }
+}
+
+// The balance loss summed over counted tokens (a sequence's: its tokens' share of choices times E / A, times their mean
+// normalised score, summed over experts) and the load [E]. chosen, share [S, E] and load come zeroed; chosen leaves as
+// the loss's slope by a token's normalised score.
+void balance(const float* scores, const i64* experts, const uint8_t* counted, const i64* sequence, float* chosen,
+             float* share, float* load, float* loss, i64 M, i64 E, i64 A, i64 S) {
+    std::vector<float> tokens(S, 0.0f);
+    for (i64 m = 0; m < M; ++m) {
+        if (!counted[m]) continue;
+        float *chosen_E = chosen + sequence[m] * E, *share_E = share + sequence[m] * E, sum = 0;
+        const float* score = scores + m * E;
+        for (i64 e = 0; e < E; ++e) sum += score[e];
+        for (i64 e = 0; e < E; ++e) share_E[e] += score[e] / sum;
+        for (i64 a = 0; a < A; ++a) chosen_E[experts[m * A + a]] += 1.0f;
+        tokens[sequence[m]] += 1.0f;
+    }
+    float total = 0;
+    for (i64 s = 0; s < S; ++s) {
+        float factor = float(E) / A / std::max(tokens[s], 1.0f);
+        for (i64 e = 0; e < E; ++e) {
+            load[e] += chosen[s * E + e];
+            chosen[s * E + e] *= factor;
+            total += chosen[s * E + e] * share[s * E + e];
+        }
+    }
+    *loss = total;
+}
+
+void balance_backward(const float* scores, const uint8_t* counted, const i64* sequence, const float* slopes, float slope,
+                      float* d_scores, i64 M, i64 E) {
+#pragma omp parallel for schedule(static)
+    for (i64 m = 0; m < M; ++m) {
+        const float *score = scores + m * E, *by_share = slopes + sequence[m] * E;
+        float *d = d_scores + m * E, sum = 0, dot = 0;
+        for (i64 e = 0; e < E; ++e) {
+            sum += score[e];
+            dot += score[e] * by_share[e];
+        }
+        float factor = counted[m] ? slope / sum : 0.0f;
+        for (i64 e = 0; e < E; ++e) d[e] = factor * (by_share[e] - dot / sum);
+    }
+}
+
 // ---- experts -----------------------------------------------------------------------------------------------------
+
+// Where each (token, choice) of experts [M, A] lies among rows sorted by expert, each expert's rows filled up to a
+// multiple of `step`; `counts` [E] are the filled ones. `tokens` has room for M * A + E * (step - 1) rows and comes
+// zeroed, `weights` too: rows that only fill up are token 0's, with the weight 0. Order within an expert is the tokens'.
+void sort_by_expert(const i64* experts, const float* expert_weights, i64* place, i64* tokens, float* weights, i64* counts,
+                    i64 M, i64 A, i64 E, i64 step) {
+    std::vector<i64> next(E + 1, 0);
+    for (i64 i = 0; i < M * A; ++i) ++next[experts[i] + 1];
+    for (i64 e = 0; e < E; ++e) {
+        counts[e] = (next[e + 1] + step - 1) / step * step;
+        next[e + 1] = next[e] + counts[e];
+    }
+    for (i64 i = 0; i < M * A; ++i) {
+        i64 row = next[experts[i]]++;
+        place[i] = row;
+        tokens[row] = i / A;
+        weights[row] = expert_weights[i];
+    }
+}
 
 // y[m] = sum over a of rows[place[m, a]].
 void gather_sum(const bf16* rows, const i64* place, bf16* y, i64 tokens, i64 per_token, i64 width) {
@@ -161,6 +315,22 @@ void gather_sum(const bf16* rows, const i64* place, bf16* y, i64 tokens, i64 per
             }
             for (i64 i = 0; i < width; ++i) y[m * width + i] = store(total[i]);
         }
+    }
+}
+
+// ---- gradients ---------------------------------------------------------------------------------------------------
+
+// total = slope * part for the first part (index 0), total += slope * part for the others; part is [rows, width] with a
+// stride between rows, total is dense. A power of two as slope, or one part, gives the bits of any other order.
+void add_gradient(const bf16* part, i64 stride, float slope, float* total, i64 rows, i64 width, i64 index) {
+#pragma omp parallel for schedule(static) if (rows * width > 100000)  // less is not worth waking a thread
+    for (i64 row = 0; row < rows; ++row) {
+        const bf16* in = part + row * stride;
+        float* out = total + row * width;
+        if (index == 0)
+            for (i64 i = 0; i < width; ++i) out[i] = slope * load(in[i]);
+        else
+            for (i64 i = 0; i < width; ++i) out[i] += slope * load(in[i]);
     }
 }
 

@@ -20,9 +20,7 @@ class ExpertsFunction(torch.autograd.Function):
     def forward(ctx: Any, x_MD: Tensor, experts_MA: Tensor, weights_MA: Tensor, *stacks: Tensor) -> Tensor:
         gate_up_EGD, down_EDF = torch.cat(stacks[:2], dim=1).to(x_MD.dtype), stacks[2].to(x_MD.dtype)
         per_token = experts_MA.shape[1]
-        place_MA, tokens_S, counts = _sort_by_expert(experts_MA, len(down_EDF))
-        weights_S = weights_MA.new_zeros(len(tokens_S), dtype=torch.float32)
-        weights_S[place_MA.flatten()] = weights_MA.float().flatten()
+        place_MA, tokens_S, weights_S, counts = _sort_by_expert(experts_MA, weights_MA, len(down_EDF))
         gate_up_SG = _products(x_MD.index_select(0, tokens_S), gate_up_EGD, counts)
         h_SF = x_MD.new_empty(len(tokens_S), gate_up_EGD.shape[1] // 2)
         call("swiglu", gate_up_SG, weights_S, h_SF, *h_SF.shape)
@@ -38,11 +36,11 @@ class ExpertsFunction(torch.autograd.Function):
         counts = ctx.counts
         dy_SD = dy_MD.contiguous().index_select(0, tokens_S)
         dh_SF = _products(dy_SD, down_EDF.transpose(1, 2), counts)
-        h_SF, slopes_SG, d_weights_S = torch.empty_like(dh_SF), gate_up_SG.clone(), torch.empty_like(weights_S)
-        call("swiglu_backward", dh_SF, slopes_SG, weights_S, h_SF, d_weights_S, *h_SF.shape)
-        d_down_EDF = _weight_gradients(dy_SD, h_SF, counts).float()
+        h_SF, slopes_SG, d_weights_S = (torch.empty_like(made) for made in (dh_SF, gate_up_SG, weights_S))
+        call("swiglu_backward", dh_SF, gate_up_SG, weights_S, h_SF, slopes_SG, d_weights_S, *h_SF.shape)
+        d_down_EDF = _weight_gradients(dy_SD, h_SF, counts)
         d_gate_up_EGD = _weight_gradients(slopes_SG, x_MD.index_select(0, tokens_S), counts)
-        d_gate_EFD, d_up_EFD = (half.float() for half in d_gate_up_EGD.chunk(2, dim=1))
+        d_gate_EFD, d_up_EFD = d_gate_up_EGD.chunk(2, dim=1)
         dx_SD, dx_MD = _products(slopes_SG, gate_up_EGD.transpose(1, 2), counts), torch.empty_like(x_MD)
         call("gather_sum", dx_SD, place_MA, dx_MD, len(x_MD), place_MA.shape[1], x_MD.shape[1])
         return dx_MD, None, d_weights_S[place_MA], d_gate_EFD, d_up_EFD, d_down_EDF
@@ -50,24 +48,23 @@ class ExpertsFunction(torch.autograd.Function):
 
 # Rows of an expert are filled up to a multiple of this where there are many: the products' library compiles itself anew
 # for every number of rows it meets, about a millisecond each, which made these products cost three times as much.
-ROW_STEP = 64
+ROW_STEP = 32
 
 
-def _sort_by_expert(experts_MA: Tensor, num_experts: int) -> tuple[Tensor, Tensor, list[int]]:
-    """Where each (token, choice) lies among the sorted rows [M, A], each row's token [S], and each expert's rows.
-
-    Rows that only fill up an expert belong to token 0 and must be given the weight 0.
+def _sort_by_expert(
+    experts_MA: Tensor, weights_MA: Tensor, num_experts: int
+) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """Where each (token, choice) lies among the sorted rows [M, A], each row's token and weight [S], and each expert's
+    rows. Rows that only fill up an expert are token 0's, with the weight 0.
     """
-    chosen = experts_MA.flatten()
-    order = chosen.argsort(stable=True)
-    counts = torch.bincount(chosen, minlength=num_experts)
-    step = ROW_STEP if len(chosen) >= ROW_STEP * num_experts else 1
-    filled = (counts + step - 1) // step * step
-    shift = (filled.cumsum(0) - filled) - (counts.cumsum(0) - counts)  # by which filling moved each expert's rows
-    places = torch.arange(len(chosen)) + shift[chosen[order]]
-    tokens_S = torch.zeros(int(filled.sum()), dtype=torch.int64).index_copy_(0, places, order // experts_MA.shape[1])
-    place_MA = torch.empty_like(order).index_copy_(0, order, places).view_as(experts_MA)
-    return place_MA, tokens_S, filled.tolist()
+    step = ROW_STEP if experts_MA.numel() >= ROW_STEP * num_experts else 1
+    place_MA, counts_E = torch.empty_like(experts_MA), experts_MA.new_empty(num_experts)
+    room = experts_MA.numel() + num_experts * (step - 1)
+    tokens, weights = experts_MA.new_zeros(room), torch.zeros(room)
+    given = (experts_MA.contiguous(), weights_MA.float().contiguous())
+    call("sort_by_expert", *given, place_MA, tokens, weights, counts_E, *experts_MA.shape, num_experts, step)
+    counts = counts_E.tolist()
+    return place_MA, tokens[: sum(counts)], weights[: sum(counts)], counts
 
 
 def _products(rows_SI: Tensor, weights_EOI: Tensor, counts: list[int]) -> Tensor:

@@ -64,11 +64,11 @@ class FeedForwardFunction(torch.autograd.Function):
     def backward(ctx: Any, dy_MD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x_MD, joined, gate_up, down = ctx.saved_tensors
         dy_MD = dy_MD.contiguous()
-        slopes, dh_MF = joined.clone(), dy_MD @ down
-        h_MF = torch.empty_like(dh_MF)
-        call("swiglu_backward", dh_MF, slopes, None, h_MF, None, *h_MF.shape)
-        d_gate, d_up = (slopes.t() @ x_MD).float().chunk(2)
-        return slopes @ gate_up, d_gate, d_up, (dy_MD.t() @ h_MF).float()
+        dh_MF = dy_MD @ down
+        h_MF, slopes = torch.empty_like(dh_MF), torch.empty_like(joined)
+        call("swiglu_backward", dh_MF, joined, None, h_MF, slopes, None, *h_MF.shape)
+        d_gate, d_up = (slopes.t() @ x_MD).chunk(2)
+        return slopes @ gate_up, d_gate, d_up, dy_MD.t() @ h_MF
 
 
 def softmax_slopes(logits_CV: Tensor, targets_C: Tensor, *, slopes: bool) -> Tensor:
