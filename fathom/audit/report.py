@@ -60,7 +60,7 @@ def render(views: list[RunView], title: str | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = visible
+    environment.filters |= {"visible": visible, "loss": show.loss}
     kinds = list(dict.fromkeys(kind for one in views for kind in one.shares if kind))
     return environment.get_template(TEMPLATE).render(
         title=title or " and ".join(one.name for one in views),
@@ -93,8 +93,8 @@ def glance(views: list[RunView]) -> list[tuple[str, list[str]]]:
         ("training", [f"{one.bill['steps']:,} steps, {one.bill['tokens']:,} tokens" for one in views]),
         ("training time", [show.seconds(one.training_seconds) for one in views]),
         ("tokens a second", [_rate(one) for one in views]),
-        ("final loss", [_number(one.final_loss) for one in views]),
-        ("bits per byte, held out", [_number(one.bits.get("")) for one in views]),
+        ("final loss", [_loss(one.final_loss) for one in views]),
+        ("bits per byte, held out", [_loss(one.bits.get("")) for one in views]),
         ("problems solved", [_solved(one) for one in views]),
         ("FLOPs, all in", [show.scaled(one.bill["flops"]["total"], "FLOP") for one in views]),
         ("time, all in", [show.seconds(one.bill["seconds"]) for one in views]),
@@ -117,9 +117,8 @@ def _rate(one: RunView) -> str:
     return f"{math.floor(kept / one.training_seconds):,}" if one.training_seconds else ""
 
 
-def _number(value: float | None) -> str:
-    """Three decimals, rounded up: losses and bits are costs too."""
-    return "" if value is None else f"{math.ceil(value * 1000) / 1000:.3f}" if math.isfinite(value) else str(value)
+def _loss(value: float | None) -> str:
+    return "" if value is None else show.loss(value)
 
 
 def _solved(one: RunView) -> str:
@@ -127,7 +126,7 @@ def _solved(one: RunView) -> str:
         return ""
     (solved, asked), share = one.counts[""], one.shares[""]
     low, high = math.floor(share.low * 1000) / 10, math.ceil(share.high * 1000) / 10
-    return f"{solved} of {asked}, {math.floor(share.value * 1000) / 10:g}% ({low:g}% to {high:g}%)"
+    return f"{solved} of {asked}, {show.share(share.value)} ({low:g}% to {high:g}%)"
 
 
 def paired_samples(views: list[RunView]) -> list[tuple[Sample, list[Sample | None]]]:

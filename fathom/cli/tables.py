@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fathom.ledger import show
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -15,7 +17,7 @@ def problems_table(by_model: dict[str, dict[str, Any]]) -> Table:
     for kind in kinds:
         _row(table, kind, [_share(results["kinds"].get(kind)) for results in by_model.values()])
     _row(table, "all", [_share(results) for results in by_model.values()], style="bold")
-    _row(table, "with worked steps", [f"{results['with_steps']:.1%}" for results in by_model.values()])
+    _row(table, "with worked steps", [show.share(results["with_steps"]) for results in by_model.values()])
     _row(table, "cut off", [f"{results['truncated']:.1%}" for results in by_model.values()])
     return table
 
@@ -31,8 +33,6 @@ def text_table(by_model: dict[str, dict[str, Any]]) -> Table:
 
 def bill_table(bills: dict[str, dict[str, Any]]) -> Table:
     """What each run took, as its receipt says."""
-    from fathom.ledger import show
-
     table = _table("what it took", bills)
     rows = {
         "tokens": lambda bill: f"{bill['tokens']:,}",
@@ -68,8 +68,8 @@ def _row(table: Table, name: str, cells: list[str], style: str | None = None) ->
 def _share(part: dict[str, Any] | None) -> str:
     if part is None:
         return "-"
-    return f"{part['accuracy']:.1%} ({part['low']:.0%} to {part['high']:.0%}) of {part['total']}"
+    return f"{show.share(part['accuracy'])} ({part['low']:.0%} to {part['high']:.0%}) of {part['total']}"
 
 
 def _bits(part: dict[str, Any] | None) -> str:
-    return "-" if part is None or part["bits_per_byte"] is None else f"{part['bits_per_byte']:.3f}"
+    return "-" if part is None or part["bits_per_byte"] is None else show.loss(part["bits_per_byte"])

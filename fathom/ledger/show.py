@@ -1,4 +1,4 @@
-"""Figures as people read them: costs rounded up, units in words, the method of every joule beside it."""
+"""Figures as people read them: costs rounded up, successes down, the method of every joule beside it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def figure(value: float) -> str:
     decimals = max(2 - math.floor(math.log10(abs(value))), 0)
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def share(value: float) -> str:
+    """`97.8%` of something to be proud of: one decimal, rounded down."""
+    return f"{math.floor(round(value * 1000, 6)) / 10:.1f}%"
+
+
+def loss(value: float) -> str:
+    """Three decimals, rounded up: losses and bits are costs too."""
+    return f"{math.ceil(round(value * 1000, 6)) / 1000:.3f}" if math.isfinite(value) else str(value)
 
 
 def seconds(value: float) -> str:

@@ -30,7 +30,7 @@ def test_both_models_train_alike_and_answer_the_same_problems(shown: tuple) -> N
     assert [model["recipe"] for model in document["models"].values()] == list(demo_job.RECIPES)
     for model in document["models"].values():
         assert model["steps"] >= 1
-        assert model["training_seconds"] == pytest.approx(3.0, abs=3.0)
+        assert model["training_seconds"] > 0
         assert set(model["problems"]["kinds"]) == set(KINDS)
         assert model["problems"]["total"] == 12
         assert 0 < model["text"]["bits_per_byte"] < 20
