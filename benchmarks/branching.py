@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +164,19 @@ def prepared_text(vocab_size: int) -> Path:
     return prepare_cached([text / "text"], kept, vocab_size=vocab_size)[1]
 
 
-def store(name: str, row: dict[str, Any], keys: tuple[str, ...]) -> None:
-    """Put one row into results/NAME.json, in place of an older one with the same keys."""
+def store(
+    name: str,
+    row: dict[str, Any],
+    keys: tuple[str, ...],
+    summarize: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
+) -> None:
+    """Put one row into results/NAME.json, in place of an older one with the same keys, and what all of them say."""
     file = RESULTS / f"{name}.json"
     rows = stored(name)
     rows = [old for old in rows if any(old.get(key) != row.get(key) for key in keys)] + [row]
     rows.sort(key=lambda entry: json.dumps([entry.get(key) for key in keys]))
-    file.write_text(json.dumps({"rows": rows}, indent=1, sort_keys=True) + "\n")
+    document = {"rows": rows} | ({"summary": summarize(rows)} if summarize else {})
+    file.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
 def stored(name: str) -> list[dict[str, Any]]:

@@ -3,13 +3,14 @@
     python -m benchmarks.cost_to_quality --only SWEEP --learning-rate 0.004   one point of the baseline's sweep
     python -m benchmarks.cost_to_quality --only BASELINE --seed 1             ten minutes of the baseline
     python -m benchmarks.cost_to_quality --only OURS --seed 1                 our recipe at several shorter lengths
-    python -m benchmarks.cost_to_quality --only ABLATION --without muon       ours without one ingredient
+    python -m benchmarks.cost_to_quality --only ABLATION --without muon       ours without one ingredient, shorter still
     python -m benchmarks.cost_to_quality                                      the table, from the rows on file
 
 The baseline is the dense twin (LLaMA-style, same width and depth) as its makers trained it: AdamW, beta 0.9 and 0.95,
 weight decay 0.1, clipping at 1, warm-up and a cosine to a tenth, normal initialisation; its learning rate and batch are
 the best of the sweep on file. Both sides use one tokenizer, the same training documents and the same held-out ones; the
-seconds are those inside training steps. Each piece stores its rows, so that the whole can be done bit by bit.
+seconds are those inside training steps. What an ingredient saves is the time of a run without it over the time in which
+ours reaches the same bits per byte. Each piece stores its rows, so that the whole can be done bit by bit.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ VOCABULARY = 8192
 WIDTH = 192
 LENGTH = 256
 SWEEP_RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
-OUR_MINUTES = (1.5, 2.25, 3.4, 5.0)
+OUR_MINUTES = (0.6, 1.0, 1.5, 2.25, 4.6, 6.2)
+ABLATION_MINUTES = (2.25,)
 INGREDIENTS = ("muon", "experts", "initialization", "schedule", "batch")
 
 
@@ -137,7 +139,7 @@ def reached(rows: list[dict[str, Any]], target: float) -> dict[str, float] | Non
 
 
 def ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """By seed: the baseline's cost over ours at the same bits per byte; and each ingredient's share."""
+    """By seed: the baseline's cost over ours at the same bits per byte; and what ours costs without each ingredient."""
     base = {row["seed"]: row for row in rows if row["piece"] == "BASELINE"}
     report: dict[str, Any] = {"seeds": {}, "without": {}}
     for seed, row in base.items():
@@ -147,11 +149,11 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "target_bits_per_byte": row["bits_per_byte"],
                 **{f"{key}_ratio": row[key] / mine[key] for key in mine},
             }
-        for name in INGREDIENTS:
-            less = [r for r in rows if r["piece"] == "ABLATION" and r["without"] == name and r["seed"] == seed]
-            found = reached(less, row["bits_per_byte"]) if less else None
-            if found and mine:
-                report["without"].setdefault(name, {})[seed] = found["seconds"] / mine["seconds"]
+    for less in (row for row in rows if row["piece"] == "ABLATION"):
+        same = [row for row in rows if row["piece"] == "OURS" and row["seed"] == less["seed"]]
+        if whole := reached(same, less["bits_per_byte"]):
+            shares = {f"{key}_ratio": less[key] / whole[key] for key in whole}
+            report["without"].setdefault(less["without"], {})[less["seed"]] = shares
     for key in ("seconds", "tokens", "flops", "joules_modelled"):
         values = [seed[f"{key}_ratio"] for seed in report["seeds"].values()]
         if values:
@@ -165,7 +167,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def keep(piece: str, row: dict[str, Any], **labels: Any) -> None:
     row = {**row, "piece": piece, **labels, "machine": machine()}
-    store(NAME, row, ("piece", "seed", "learning_rate", "tokens_per_step", "without", "planned_seconds"))
+    store(NAME, row, ("piece", "seed", "learning_rate", "tokens_per_step", "without", "planned_seconds"), ratios)
 
 
 def main() -> None:
@@ -187,7 +189,8 @@ def main() -> None:
         keep("BASELINE", baseline(asked.seed, seconds, best["learning_rate"], rows), planned_seconds=seconds)
     elif asked.only in ("OURS", "ABLATION"):
         recipe, initialize = (ours(asked.seed), None) if asked.only == "OURS" else without(asked.without, asked.seed)
-        lengths = [60 * length for length in minutes or OUR_MINUTES]
+        usual = OUR_MINUTES if asked.only == "OURS" else ABLATION_MINUTES
+        lengths = [60 * length for length in minutes or usual]
         labels = {} if asked.only == "OURS" else {"without": asked.without}
         say = lambda text: print(text, file=sys.stderr)  # noqa: E731
         found = branching_run(recipe, prepared_text(VOCABULARY), lengths, initialize, say)

@@ -98,13 +98,15 @@ def main() -> None:
     if asked.only == "BUDGET":
         if not asked.text.exists():
             raise SystemExit(f"skipped: the texts are not at {asked.text}")
-        store(NAME, {**budget_run(asked.minutes, asked.text), "machine": machine()}, ("piece", "minutes"))
+        row = {**budget_run(asked.minutes, asked.text), "machine": machine()}
+        store(NAME, row, ("piece", "minutes"), summary)
     elif asked.only == "SHAPE":
         row = shape_run(asked.width, asked.seconds, asked.seed)
         store(
             NAME,
             {**row, "planned_seconds": asked.seconds, "machine": machine()},
             ("piece", "width", "seed", "planned_seconds"),
+            summary,
         )
     rows = stored(NAME)
     for row in rows:
