@@ -29,10 +29,10 @@ SETS = tuple(
         (),
         ("size",),
         ("scale",),
-        ("small_on_fast", "scale"),
-        ("size", "small_on_fast", "scale"),
-        ("small_on_fast", "scale", "few_tokens"),
-        ("size", "small_on_fast", "scale", "few_tokens"),
+        ("thin_on_fast", "scale"),
+        ("size", "thin_on_fast", "scale"),
+        ("thin_on_fast", "scale", "few_tokens"),
+        ("size", "thin_on_fast", "scale", "few_tokens"),
     )
 )
 PRIORS = (0.1, 0.3, 1.4)

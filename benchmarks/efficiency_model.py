@@ -27,8 +27,11 @@ from fathom.cost.efficiency import FEATURES
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "efficiency-model.md"
 # Not learned from: where the stated tokens are not the work (a teacher ran beside a student that began as a pruned
-# model), and where the hours are not their maker's (devices assumed, a plan's ideal days, steps without the rest).
-NOT_LEARNED_FROM = {"distillation-and-pruning", "count-assumed", "ideal-days", "steps-only"}
+# model; a fine-tuning whose tokens are not told is in the hours), and where the hours are not their maker's of the run
+# (devices assumed, a plan's ideal days, steps without the rest, a window on the calendar that holds the run).
+NOT_LEARNED_FROM = {
+    "distillation-and-pruning", "hours-beyond-tokens", "count-assumed", "ideal-days", "steps-only", "upper-bound-hours",
+}  # fmt: skip
 
 
 def published_rows() -> list[Row]:
@@ -72,17 +75,18 @@ def table(held: list[HeldOut]) -> list[str]:
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for one in sorted(held, key=lambda one: one.row.claim):
-        low, middle, high = one.hours
+        low, middle, high = (written_hours(hours) for hours in one.hours)
         mark, missed = "" if one.row.fit else " *", "" if one.covered else " (missed)"
         lines.append(
             f"| {one.row.claim}{mark} | {one.row.developer} | {one.row.run.device.name} "
-            f"| {_hours(one.row.device_hours)} | {_hours(middle)} | {_hours(low)} to {_hours(high)}{missed} "
+            f"| {written_hours(one.row.device_hours)} | {middle} | {low} to {high}{missed} "
             f"| {one.relative_error:+.0%} |"
         )
     return lines
 
 
-def _hours(value: float) -> str:
+def written_hours(value: float) -> str:
+    """Three digits, more only where they are before the point."""
     digits = max(0, 2 - math.floor(math.log10(value)))
     return f"{round(value, digits - 1 if value >= 1000 else digits):,.{0 if value >= 100 else 1}f}"
 
@@ -149,13 +153,17 @@ def renew_page(model: Fit, held: list[HeldOut], scores: dict[str, Any]) -> None:
     parts = {"scores": lines, "coefficients": [*coefficients(model), "", spread], "runs": table(held)}
     text = PAGE.read_text(encoding="utf-8")
     for name, generated in parts.items():
-        block = f"<!-- {name}: generated -->\n" + "\n".join(generated) + f"\n<!-- end of {name} -->"
-        text, found = re.subn(
-            rf"<!-- {name}: generated -->.*?<!-- end of {name} -->", lambda _, b=block: b, text, flags=re.S
-        )
-        if not found:
-            raise SystemExit(f"{PAGE} lacks the marks for '{name}'")
+        text = fill(text, name, generated)
     PAGE.write_text(text, encoding="utf-8")
+
+
+def fill(text: str, name: str, generated: list[str]) -> str:
+    """`text` with the lines `generated` between the marks of `name`."""
+    block = f"<!-- {name}: generated -->\n" + "\n".join(generated) + f"\n<!-- end of {name} -->"
+    text, found = re.subn(rf"<!-- {name}: generated -->.*?<!-- end of {name} -->", lambda _: block, text, flags=re.S)
+    if not found:
+        raise SystemExit(f"{PAGE} lacks the marks for '{name}'")
+    return text
 
 
 def plot(held: list[HeldOut], path: Path) -> None:

@@ -19,13 +19,16 @@ from fathom.cost.hardware import canonical_precision
 from fathom.cost.interval import Interval
 from fathom.cost.run import Run
 
-FEATURES = ("one", "fast_device", "size", "small_on_fast", "scale", "fp8", "few_tokens")
+FEATURES = ("one", "fast_device", "size", "thin_on_fast", "scale", "fp8", "few_tokens")
 # What the factors are called in an answer, and what each is of.
 FACTORS = {
     "one": ("start", "an A100 or a slower device, 7B active parameters, 256 devices, 16 bits"),
     "fast_device": ("faster_accelerator", "a peak rate above the A100's"),
     "size": ("active_parameters", "active parameters against 7B"),
-    "small_on_fast": ("small_model_on_fast_accelerator", "fewer than 3B active parameters on a device beyond an A100"),
+    "thin_on_fast": (
+        "thin_work_on_fast_accelerator",
+        "fewer active parameters a device than 7B on 256, beyond an A100",
+    ),
     "scale": ("number_of_devices", "devices against 256, no more loss beyond 2,048"),
     "fp8": ("fp8_arithmetic", "products in 8 bits on a device whose 8-bit units are faster"),
     "few_tokens": ("few_tokens_a_parameter", "fewer than 20 tokens a parameter on a device up to the A100: early runs"),
@@ -36,8 +39,6 @@ FACTORS = {
 REFERENCE_PEAK_FLOPS = 312e12
 H100_OVER_A100 = math.log(989.4 / 312)
 REFERENCE_PARAMETERS = 7e9
-# Below this many active parameters one layer's products are too small to fill a fast device.
-SMALL_PARAMETERS = 3e9
 # Chinchilla's ratio (arXiv:2203.15556): runs on older devices with fewer tokens a parameter were planned before it was
 # known, with the software of 2020 to 2022. GPT-3's 1.7 is the least among them.
 EARLY_TOKENS_PER_PARAMETER, LEAST_TOKENS_PER_PARAMETER = 20.0, 1.7
@@ -118,15 +119,16 @@ def interval_ends(low: float, high: float, log_sd: float, doubt: float) -> tuple
 def features(run: Run, count_model: list[float]) -> list[float]:
     """What the model knows of a run, in the order of `FEATURES`."""
     fast = max(0.0, math.log(run.peak_flops / REFERENCE_PEAK_FLOPS)) / H100_OVER_A100
-    small = max(0.0, math.log(SMALL_PARAMETERS / run.active))
+    size = math.log(run.active / REFERENCE_PARAMETERS)
     count = run.count or typical_count(run, count_model)
+    scale = math.log(min(count, MOST_SCALED_COUNT) / REFERENCE_COUNT)
     fp8 = canonical_precision(run.precision) in ("fp8", "fp4") and run.device.peak_flops("fp8") > run.peak_flops
     return [
         1.0,
         fast,
-        math.log(run.active / REFERENCE_PARAMETERS),
-        fast * small,
-        math.log(min(count, MOST_SCALED_COUNT) / REFERENCE_COUNT),
+        size,
+        fast * max(0.0, scale - size),
+        scale,
         float(fp8),
         _few_tokens(run),
     ]
