@@ -48,8 +48,8 @@ MOST_SCALED_COUNT = 2048
 # Utilisation with which the typical number of devices is looked up (the middle of the published runs).
 MIDDLE_UTILISATION = 0.33
 REFERENCE_HOURS = 1e5
-# The effects are lines, and lines leave the range of what was fitted: no whole run on file got more than 0.67 of its
-# peak (MobileLLM-1B), and large products alone get about 0.8.
+# The effects are lines, and lines leave the range of what was fitted, with few devices first: no whole run on file got
+# more than 0.67 of its peak (MobileLLM-1B, Phi-2), and large products alone get about 0.8.
 MOST_UTILISATION, HIGHEST_UTILISATION = 0.67, 0.8
 
 
@@ -76,6 +76,11 @@ class Prediction:
                 FACTORS[name][0]: {"value": value, "means": FACTORS[name][1]} for name, value in self.reasons.items()
             },
         }
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the effects lead beyond what whole runs reach, so that the median is the limit itself."""
+        return "limit" in self.reasons
 
     def device_hours(self, run: Run) -> Interval:
         """A high utilisation gives the low end; no run beats the peak."""

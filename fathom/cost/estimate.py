@@ -11,6 +11,9 @@ from fathom.cost.interval import Interval
 from fathom.cost.prices import Price, price
 from fathom.cost.run import Run
 
+# The longest run on file (BLOOM-176B) took 118 days; a year is asked about.
+LONGEST_DAYS, LONG_DAYS = 118, 365
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -50,6 +53,21 @@ class Estimate:
             ),
             "cost_usd": self.cost_usd.to_dict("US dollars", f"device-hours x rental price: {self.price.source}"),
         }
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why this is further from published runs than the interval says."""
+        found = []
+        if self.prediction.held_back:
+            found.append(
+                f"utilisation is held at {self.prediction.median:.0%}, the most that any run on file got: none is "
+                "like this one (so few devices for such a model), expect less"
+            )
+        if self.days.median > LONG_DAYS:
+            found.append(
+                f"{self.days.median:,.0f} days are more than any run on file took ({LONGEST_DAYS}): too few devices?"
+            )
+        return found
 
     @property
     def _assumed(self) -> str:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from fathom.cost.efficiency import typical_count
 from fathom.cost.flops import training_flops
-from fathom.cost.layouts import USABLE_SHARE, Placed, ranked
+from fathom.cost.layouts import (
+    GRADIENT_BYTES,
+    MASTER_BYTES,
+    STATE_BYTES,
+    USABLE_SHARE,
+    WEIGHT_BYTES,
+    Placed,
+    ranked,
+)
 from fathom.cost.run import Run
 
-# Least bytes a parameter that any training keeps somewhere: weights and gradients in 16 bits, a 32-bit master copy.
-LEAST_BYTES_A_PARAMETER = 8.0
+# Numbers a parameter that the optimizer keeps (`memory.optimizer_values`, without a shape's embedding and norms).
+OPTIMIZER_VALUES = {"adamw": 2, "muon": 1, "sgd": 0}
 MOST_DOUBLINGS = 20
 
 
@@ -30,7 +39,7 @@ def holding(run: Run, batch_tokens: float, optimizer: str) -> Holding:
     """Lay `run` out; where the plan leaves the number of devices open, on as many as hold it at least."""
     count = max(1, round(run.count or typical_count(run)))
     if run.architecture is None:
-        return _by_size(run, count)
+        return _by_size(run, count, optimizer)
     if not run.count:
         count = 2 ** (count.bit_length() - 1)
     found = layouts(run, count, batch_tokens, optimizer)
@@ -65,18 +74,19 @@ def _least(run: Run, count: int, optimizer: str) -> tuple[int, list[Placed]]:
     return 0, []
 
 
-def _by_size(run: Run, count: int) -> Holding:
-    """Of a size alone: weights, gradients and one master copy must fit on all devices together."""
+def _by_size(run: Run, count: int, optimizer: str) -> Holding:
+    """Of a size alone: what every layout keeps of each parameter, sharded, must fit on all devices together."""
     room = USABLE_SHARE * run.device.memory_gb * 1e9
-    least = max(1, int(-(-run.total * LEAST_BYTES_A_PARAMETER // room)))
+    state = STATE_BYTES * OPTIMIZER_VALUES[optimizer]
+    least = max(1, ceil(run.total * (WEIGHT_BYTES + GRADIENT_BYTES + MASTER_BYTES + state) / room))
     if least <= count:
         return Holding(run, count, None)
     if not run.count:
-        note = f"the number of devices is the least that holds the weights ({least}), more than runs of this work use"
+        note = f"the number of devices is the least that holds the training state ({least}), more than such runs use"
         return Holding(replace(run, count=float(least)), least, None, note=note)
     return Holding(run, count, None, _why(run, count, least), least)
 
 
 def _why(run: Run, count: int, least: int) -> str:
     memory = f"{count} x {run.device.title} with {run.device.memory_gb:g} GB each cannot hold this model's training"
-    return f"{memory}; it takes about {least} of them" if least else f"{memory}, nor can any number of them"
+    return f"{memory}; it takes at least {least} of them" if least else f"{memory}, nor can any number of them"

@@ -122,7 +122,7 @@ def tornado(estimated: Estimate, date: str | None = None) -> list[Lever]:
         Lever("rent of a device-hour", f"${rent.low:.2f}", f"${rent.high:.2f}",
               middle * rent.low / rent.median, middle * rent.high / rent.median),
         _lever("tokens", run.tokens, 0.5, 2.0, _trillions, lambda x: cost(tokens=x)),
-        _lever("devices at once", count, 0.25, 4.0, lambda x: f"{x:.0f}", lambda x: cost(count=max(1.0, x))),
+        _lever("devices at once", count, max(0.25, 1 / count), 4.0, lambda x: f"{x:.0f}", lambda x: cost(count=x)),
         _lever("sequence length", run.length, 0.5, 4.0, lambda x: f"{x:.0f}",
                lambda x: cost(sequence_length=max(1, int(x)))),
     ]  # fmt: skip

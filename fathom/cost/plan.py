@@ -77,7 +77,7 @@ class Answer:
             return list(self.plan.notes)
         found = [*self.plan.notes, self.holding.note]
         if self.estimate is not None:
-            found.append(self.estimate.price.caveat)
+            found += [self.estimate.price.caveat, *self.estimate.doubts]
         return [note for note in found if note]
 
     def to_dict(self) -> dict[str, Any]:

@@ -95,7 +95,34 @@ def test_a_size_alone_is_held_against_all_memory_together():
     sized = {**SIZES, "model": {"total_parameters": 1e12, "active_parameters": 3e10}}
     document = Answer(plan_from({**sized, "cluster": {"accelerator": "a100", "count": 8}})).to_dict()
     assert not document["feasible"]["fits"]
-    assert document["feasible"]["least_devices"] == 112  # 8 bytes x 1e12 over 0.9 x 80 GB
+    assert document["feasible"]["least_devices"] == 250  # 18 bytes x 1e12 over 0.9 x 80 GB
+
+
+@pytest.mark.parametrize(("parameters", "count", "least"), [(7e9, 1, 2), (175e9, 8, 44)])
+def test_a_size_is_held_by_the_rule_that_the_memory_table_states(parameters, count, least):
+    """16-bit weights, 32-bit gradients and master copy, AdamW's two moments: 18 bytes a parameter."""
+    sized = {"model": {"total_parameters": parameters}, "training": {"tokens": 2e12}}
+    holds = Answer(plan_from({**sized, "cluster": {"accelerator": "a100", "count": count}})).holding
+    assert holds.least_devices == least
+    assert f"it takes at least {least} of them" in holds.why_not
+    lean = {**sized, "training": {"tokens": 2e12, "optimizer": "sgd"}}
+    assert Answer(plan_from({**lean, "cluster": {"accelerator": "a100", "count": least}})).holding.why_not == ""
+
+
+def test_few_devices_for_a_large_model_are_no_wonder_and_are_doubted():
+    tables = {"model": {"total_parameters": 20e9}, "training": {"tokens": 1e12}}
+    few = Answer(plan_from({**tables, "cluster": {"accelerator": "a100-40gb", "count": 16}}))
+    assert few.estimate.prediction.median == pytest.approx(0.67)
+    assert any("held at 67%" in note for note in few.notes)
+    assert any("days are more than any run on file" in note for note in few.notes)
+    many = Answer(plan_from({**tables, "cluster": {"accelerator": "a100-40gb", "count": 512}}))
+    assert not many.estimate.doubts
+
+
+def test_no_lever_takes_less_than_one_device():
+    tables = {"model": {"total_parameters": 1e9}, "training": {"tokens": 2e10}}
+    answer = Answer(plan_from({**tables, "cluster": {"accelerator": "a100", "count": 1}}))
+    assert {lever.name: lever.low_says for lever in answer.levers}["devices at once"] == "1"
 
 
 def test_devices_left_open_are_as_many_as_hold_the_model():
