@@ -38,13 +38,14 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One value. `basis` is "stated" or "derived" (then `derivation` says how); `seen` whether the place was read."""
+    """One value. `basis` is "stated" or "derived" (`derivation` says how), or "assumed": ours, of which the
+    claimant says nothing (`derivation` says why it was taken). `seen` is whether the place was read."""
 
     name: str
     value: float | str
     source: Source
     where: str
-    basis: Literal["stated", "derived"] = "stated"
+    basis: Literal["stated", "derived", "assumed"] = "stated"
     seen: bool = True
     seen_in: str = ""  # where it was read instead, if not in the source itself
     derivation: str = ""

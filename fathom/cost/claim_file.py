@@ -131,10 +131,10 @@ def _figure(name: str, row: Any, sources: Mapping[str, Source], where: str) -> F
     _required(row, {"value", "source", "where"}, f"{here}: ")
     _text(row, "where", f"{here}.")
     basis = row.get("basis", "stated")
-    if basis not in ("stated", "derived"):
-        raise FathomError(f"{here}.basis = {basis!r} must be 'stated' or 'derived'")
-    if basis == "derived" and not row.get("derivation"):
-        raise FathomError(f"{here} is derived: its 'derivation' must say how")
+    if basis not in ("stated", "derived", "assumed"):
+        raise FathomError(f"{here}.basis = {basis!r} must be 'stated', 'derived' or 'assumed'")
+    if basis != "stated" and not row.get("derivation"):
+        raise FathomError(f"{here} is {basis}: its 'derivation' must say how")
     if name not in KNOWN and name not in TEXT and not row.get("unit"):
         close = difflib.get_close_matches(name, [*KNOWN, *TEXT], n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fathom.cost.claim import Claim
 from fathom.cost.say import amount, count, in_unit, share, times
 from fathom.cost.verdict_checks import Finding, describe
-from fathom.cost.verdict_physics import Distribution, Physics
+from fathom.cost.verdict_physics import NEEDED, Distribution, Physics
 from fathom.cost.verdict_words import Reason, Verdict
 
 # Beyond the fastest published run by this factor a figure is implausible: the runs on file are a sample. Slow is always
@@ -16,15 +16,28 @@ FASTER, SLOWER = 1.1, 10.0
 
 
 def of_physics(claim: Claim, found: Physics, runs: Distribution) -> list[Reason]:
-    """Against the peak of the hardware, then against the published runs."""
+    """Against the peak of the hardware, then against the published runs; on assumed figures neither tells anything."""
+    told = _of_physics(found, runs)
+    figures = [claim.figures[name] for name in (*NEEDED, "precision") if name in claim.figures]
+    assumed = [figure.name for figure in figures if figure.basis == "assumed"]
+    if not assumed:
+        return [told]
+    text = (
+        f"Whether it can be true cannot be told: the claim does not say {describe(assumed)}. What stands below in "
+        f"their place is assumed here. On these assumptions, and on no others: {told.text}"
+    )
+    return [Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text)]
+
+
+def _of_physics(found: Physics, runs: Distribution) -> Reason:
     if found.share_of_limit > 1:
-        return [_beyond_hardware(found)]
+        return _beyond_hardware(found)
     lowest, highest = runs.values[0], runs.values[-1]
     if found.utilisation > highest * FASTER:
-        return [_beyond_runs(found, runs)]
+        return _beyond_runs(found, runs)
     if found.utilisation < lowest / SLOWER:
-        return [_below_runs(found, runs)]
-    return [_among_runs(found, runs)]
+        return _below_runs(found, runs)
+    return _among_runs(found, runs)
 
 
 def _beyond_hardware(found: Physics) -> Reason:

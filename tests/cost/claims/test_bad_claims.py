@@ -71,7 +71,7 @@ def test_the_good_file_is_tried(tmp_path: Path) -> None:
         ('date = "2026-01-01"', 'date = "January"', "date"),
         ('id = "own"', 'id = "../own"', "small letters"),
         ('statement = "7', 'summary = "x"\nstatement = "7', "'summary' is not known"),
-        ("value = 1e5, source", 'value = 1e5, basis = "guessed", source', "'stated' or 'derived'"),
+        ("value = 1e5, source", 'value = 1e5, basis = "guessed", source', "'stated', 'derived' or 'assumed'"),
         ("value = 1e5, source", 'value = 1e5, basis = "derived", source', "must say how"),
         ("value = 1e5, source", 'value = 1e5, seen = "yes", source', "true or false"),
         ("[figures]", '[model]\nname = "lama-7b"\n[figures]', "llama-7b"),

@@ -99,8 +99,28 @@ def test_claims_about_others_are_tried_by_the_same_rules() -> None:
     assert try_claim(on_file("r1-648-h800")).verdict is Verdict.IMPOSSIBLE
     assert try_claim(on_file("r1-294k-model")).verdict is Verdict.IMPOSSIBLE
     assert try_claim(on_file("semianalysis-fleet")).verdict is Verdict.IMPLAUSIBLE
-    assert try_claim(on_file("v4-5.2m-leak")).verdict is Verdict.IMPLAUSIBLE
     assert try_claim(on_file("50000-h100")).verdict is Verdict.CANNOT_BE_TOLD
+
+
+@pytest.mark.parametrize("hours", [2.6e6, 1e6, 5e6])
+def test_no_verdict_hangs_on_what_the_claimant_did_not_say(hours: float) -> None:
+    """The leak names a price alone: whatever hours, tokens and machines are put to it, it cannot be told."""
+    claim = on_file("v4-5.2m-leak")
+    assumed = replace(claim.figures["device_hours"], value=hours)
+    trial = try_claim(replace(claim, figures={**claim.figures, "device_hours": assumed}))
+    assert trial.verdict is Verdict.CANNOT_BE_TOLD
+    text = " ".join(reason.text for reason in trial.reasons)
+    assert "the claim does not say" in text
+    for what in ("tokens", "accelerator", "device-hours"):
+        assert what in text
+
+
+def test_the_headline_and_the_base_that_it_is_of_are_expected_to_take_the_same() -> None:
+    headline, base = (try_claim(on_file(name)).expected for name in ("r1-294k-model", "deepseek-v3"))
+    assert headline is not None
+    assert base is not None
+    assert headline.hours == base.hours
+    assert headline.usd == base.usd
 
 
 @pytest.mark.parametrize("name", [c.id for c in all_on_file() if "reference" in c.flags])
