@@ -3,8 +3,9 @@
 `python -m benchmarks.efficiency_outside` prints the table and, on the last line, one JSON document. `--record` first
 predicts every run on file that is not among the runs of `fathom/cost/efficiency.toml`, and keeps the prediction in
 `benchmarks/results/efficiency_outside.json`, with the coefficients that made it. It is to be run when claims were added
-and before `python -m benchmarks.efficiency_model --write` learns from them. A run that is recorded keeps its first
-prediction, however often the model is fitted or changed afterwards.
+and before `python -m benchmarks.efficiency_model --write` scores them. A run that is recorded keeps its first
+prediction, however often the model is fitted or changed afterwards. The newest runs stay held out (the flag of that name in their
+claims) until newer ones are recorded.
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ def _record(row: Row, learned: list[Row]) -> dict[str, Any]:
 
 
 def scores(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """By what the fit knew: all runs; by whether it had learned from a run of that developer, of that device."""
+    """By which fit, and by whether it had learned from a run of that developer, of that device."""
     parts = {"all": rows}
+    for fit in sorted({row["fitted_on"] for row in rows}):
+        parts[f"by_the_fit_on_{fit.replace(' ', '_')}"] = [row for row in rows if row["fitted_on"] == fit]
     for what in ("developer", "device"):
         for known, word in ((True, "known"), (False, "new")):
             parts[f"{what}_{word}"] = [row for row in rows if row[f"{what}_known"] is known]
@@ -114,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true", help="predict the runs not learned from yet and keep that")
     document = recorded()
+    document["scores"] = scores(document["runs"])
     if parser.parse_args().record:
         document = record(document)
         RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
