@@ -4,8 +4,8 @@
 predicts every run on file that is not among the runs of `fathom/cost/efficiency.toml`, and keeps the prediction in
 `benchmarks/results/efficiency_outside.json`, with the coefficients that made it. It is to be run when claims were added
 and before `python -m benchmarks.efficiency_model --write` scores them. A run that is recorded keeps its first
-prediction, however often the model is fitted or changed afterwards. The newest runs stay held out (the flag of that name in their
-claims) until newer ones are recorded.
+prediction, however often the model is fitted or changed afterwards. The newest runs stay held out
+(the flag of that name in their claims) until newer ones are recorded.
 """
 
 from __future__ import annotations
