@@ -141,9 +141,15 @@ def reached(rows: list[dict[str, Any]], target: float) -> dict[str, float] | Non
 def ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """By seed: the baseline's cost over ours at the same bits per byte; and what ours costs without each ingredient."""
     base = {row["seed"]: row for row in rows if row["piece"] == "BASELINE"}
-    report: dict[str, Any] = {"seeds": {}, "without": {}}
+    report: dict[str, Any] = {"seeds": {}, "not_reached": {}, "without": {}}
     for seed, row in base.items():
-        mine = reached([r for r in rows if r["piece"] == "OURS" and r["seed"] == seed], row["bits_per_byte"])
+        ours_rows = [r for r in rows if r["piece"] == "OURS" and r["seed"] == seed]
+        mine = reached(ours_rows, row["bits_per_byte"])
+        if ours_rows and not mine and all(r["bits_per_byte"] > row["bits_per_byte"] for r in ours_rows):
+            costs = ("seconds", "tokens", "flops", "joules_modelled")
+            report["not_reached"][seed] = {
+                f"{key}_ratio_below": row[key] / max(r[key] for r in ours_rows) for key in costs
+            }
         if mine:
             report["seeds"][seed] = {
                 "target_bits_per_byte": row["bits_per_byte"],
@@ -156,7 +162,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
             report["without"].setdefault(less["without"], {})[less["seed"]] = shares
     for key in ("seconds", "tokens", "flops", "joules_modelled"):
         values = [seed[f"{key}_ratio"] for seed in report["seeds"].values()]
-        if values:
+        if values and not report["not_reached"]:  # a mean of the seeds that came off well would flatter
             report[key] = {
                 "mean": statistics.fmean(values),
                 "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,
