@@ -42,9 +42,9 @@ NAME = "cost_to_quality"
 VOCABULARY = 8192
 WIDTH = 192
 LENGTH = 256
-SWEEP_RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
 OUR_MINUTES = (0.6, 1.0, 1.5, 2.25, 4.6, 6.2)
 ABLATION_MINUTES = (2.25,)
+COSTS = ("seconds", "tokens", "flops", "joules_modelled")
 INGREDIENTS = ("muon", "experts", "initialization", "schedule", "batch")
 
 
@@ -133,7 +133,7 @@ def reached(rows: list[dict[str, Any]], target: float) -> dict[str, float] | Non
             share = (high - target) / (high - low)
             return {
                 key: math.exp(math.log(first[key]) + share * (math.log(second[key]) - math.log(first[key])))
-                for key in ("seconds", "tokens", "flops", "joules_modelled")
+                for key in COSTS
             }
     return None
 
@@ -145,11 +145,9 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for seed, row in base.items():
         ours_rows = [r for r in rows if r["piece"] == "OURS" and r["seed"] == seed]
         mine = reached(ours_rows, row["bits_per_byte"])
-        if ours_rows and not mine and all(r["bits_per_byte"] > row["bits_per_byte"] for r in ours_rows):
-            costs = ("seconds", "tokens", "flops", "joules_modelled")
-            report["not_reached"][seed] = {
-                f"{key}_ratio_below": row[key] / max(r[key] for r in ours_rows) for key in costs
-            }
+        if ours_rows and min(r["bits_per_byte"] for r in ours_rows) > row["bits_per_byte"]:
+            longest = {key: max(r[key] for r in ours_rows) for key in COSTS}
+            report["not_reached"][seed] = {f"{key}_ratio_below": row[key] / longest[key] for key in COSTS}
         if mine:
             report["seeds"][seed] = {
                 "target_bits_per_byte": row["bits_per_byte"],
@@ -160,7 +158,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
         if whole := reached(same, less["bits_per_byte"]):
             shares = {f"{key}_ratio": less[key] / whole[key] for key in whole}
             report["without"].setdefault(less["without"], {})[less["seed"]] = shares
-    for key in ("seconds", "tokens", "flops", "joules_modelled"):
+    for key in COSTS:
         values = [seed[f"{key}_ratio"] for seed in report["seeds"].values()]
         if values and not report["not_reached"]:  # a mean of the seeds that came off well would flatter
             report[key] = {

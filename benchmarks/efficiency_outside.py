@@ -117,7 +117,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true", help="predict the runs not learned from yet and keep that")
     document = recorded()
-    document["scores"] = scores(document["runs"])
     if parser.parse_args().record:
         document = record(document)
         RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

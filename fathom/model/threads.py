@@ -54,7 +54,7 @@ def loss_in_threads(decoder: Decoder, batch: Batch, mtp_weight: float, balance_w
     """
     threads = torch.get_num_threads()
     workers = min(threads, len(batch[0]), MAX_WORKERS)
-    shares = list(zip(*(_divide(tensor, workers) for tensor in batch), strict=True))
+    shares: list[Batch] = list(zip(*(_divide(tensor, workers) for tensor in batch), strict=True))
     parameters = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
     cast = _cast_by_products(decoder)
     leaves = {name: p.detach().bfloat16().requires_grad_() if name in cast else p for name, p in parameters.items()}
@@ -81,10 +81,10 @@ class _InThreads(nn.Module):
         super().__init__()
         self.decoder, self.pool, self.weights = decoder, _pool(workers, threads_each), (mtp_weight, balance_weight)
 
-    def forward(self, shares: list[tuple[Tensor | None, ...]], leaves: list[Tensor]) -> list[Any]:
-        def run(share: tuple[Tensor | None, ...]) -> tuple[LossParts, tuple[Tensor | None, ...]]:
+    def forward(self, shares: list[Batch], leaves: list[Tensor]) -> list[Any]:
+        def run(share: Batch) -> tuple[LossParts, tuple[Tensor | None, ...]]:
             with torch.enable_grad():
-                parts = self.decoder.loss_of_rows(*share, *self.weights)  # type: ignore[arg-type, call-arg]
+                parts = self.decoder.loss_of_rows(*share, *self.weights)
             return parts, torch.autograd.grad(parts.total, leaves, allow_unused=True)
 
         return list(self.pool.map(run, shares))
@@ -111,7 +111,7 @@ def _divide(tensor: Tensor | None, workers: int) -> Sequence[Tensor | None]:
     return tensor.tensor_split(workers)
 
 
-def _added(parts: list[Tensor | None], slope: Tensor, like: Tensor) -> Tensor | None:
+def _added(parts: list[Tensor | None], slope: float, like: Tensor) -> Tensor | None:
     """slope * the sum of one parameter's gradients, in fp32, added in their order; None without any."""
     found = [part for part in parts if part is not None]
     if not found:
@@ -121,7 +121,7 @@ def _added(parts: list[Tensor | None], slope: Tensor, like: Tensor) -> Tensor | 
     total = torch.empty_like(like)
     for index, part in enumerate(found):
         regular = part if part[0].is_contiguous() else part.contiguous()  # a stack's halves lie side by side
-        call("add_gradient", regular, regular.stride(0), float(slope), total, len(total), total[0].numel(), index)
+        call("add_gradient", regular, regular.stride(0), slope, total, len(total), total[0].numel(), index)
     return total
 
 
@@ -136,8 +136,8 @@ class _GradientsAtHand(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
-        pairs = zip(gradients, ctx.parameters, strict=True)
-        return (None, None, *(_added(parts, slope, parameter) for parts, parameter in pairs))
+        pairs, factor = zip(gradients, ctx.parameters, strict=True), float(slope)
+        return (None, None, *(_added(parts, factor, parameter) for parts, parameter in pairs))
 
 
 def _sum(parts: list[LossParts], attach: Any, gradients: list[list[Tensor | None]], parameters: list[Any]) -> LossParts:
