@@ -119,7 +119,7 @@ def write(rows: list[Row], model: Fit, held: list[HeldOut], scores: dict[str, An
                 "developer": one.row.developer,
                 "device": one.row.run.device.name,
                 "utilisation": math.exp(one.row.log_utilisation),
-                "predicted": one.predicted[1],
+                **dict(zip(("predicted_low", "predicted", "predicted_high"), one.predicted, strict=True)),
             }
             for one in sorted(held, key=lambda one: one.row.claim)
         ],

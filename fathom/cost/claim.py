@@ -82,18 +82,18 @@ class Check:
     """An identity that the claim's own figures must satisfy.
 
     `expression` and `equals` are arithmetic over figures; they agree when they differ by at most `tolerance`
-    (relative), or by `relation` when the one is at most, or at least, the other. `if_not` is what follows when they
-    do not agree, `says` what it shows, in plain words.
+    (relative), or by `relation` when the one is at most, or at least, the other. `says` is what it shows, in plain
+    words. One that does not bear on the verdict (`bears` false) is shown and no more.
     """
 
     title: str
     expression: str
     equals: str
     tolerance: float
-    if_not: Literal["impossible", "implausible", "note"]
     says: str
     unit: str = ""
     relation: Literal["equals", "at most", "at least"] = "equals"
+    bears: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

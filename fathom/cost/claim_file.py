@@ -165,11 +165,11 @@ def _stage(row: Mapping[str, Any], sources: Mapping[str, Source], where: str) ->
 def _row(kind: type[Row], row: Mapping[str, Any], name: str, where: str) -> Row:
     here = f"{where}{name} '{row.get('title', '?')}': "
     _known_keys(row, {f.name for f in fields(kind)}, here)
-    _required(row, {f.name for f in fields(kind)} - {"unit", "says", "relation"}, here)
+    _required(row, {f.name for f in fields(kind)} - {"unit", "says", "relation", "bears"}, here)
     if kind is Check:
         _required(row, {"says"}, here)
         positive(f"{here}tolerance", row["tolerance"], zero=True)
-        _one_of(row, "if_not", ("impossible", "implausible", "note"), here)
+        _one_of(row, "bears", (True, False), here)
         _one_of(row, "relation", ("equals", "at most", "at least"), here)
     return kind(**row)
 
@@ -183,9 +183,9 @@ def _check_expressions(claim: Claim, where: str) -> None:
         expression.names(result.expression)
 
 
-def _one_of(row: Mapping[str, Any], key: str, right: tuple[str, ...], here: str) -> None:
+def _one_of(row: Mapping[str, Any], key: str, right: tuple[Any, ...], here: str) -> None:
     if row.get(key, right[0]) not in right:
-        raise FathomError(f"{here}{key} = {row[key]!r} must be one of {', '.join(right)}")
+        raise FathomError(f"{here}{key} = {row[key]!r} must be one of {', '.join(map(str, right))}")
 
 
 def _source_of(row: Mapping[str, Any], sources: Mapping[str, Source], here: str) -> Source:

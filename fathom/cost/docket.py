@@ -51,7 +51,7 @@ def row(trial: Trial) -> Row:
         device_hours=hours_of(claim)[0],
         cost_usd=trial.priced.usd if trial.priced else None,
         cost_is_stated=claim.value("cost_usd") is not None,
-        utilisation=found.utilisation if found else None,
+        utilisation=found.utilisation if found and not trial.missing else None,
         missing=trial.missing,
         unseen=len(claim.unseen),
     )

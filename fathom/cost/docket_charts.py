@@ -65,9 +65,10 @@ def _plain(text: str) -> str:
 
 
 def among_runs(trial: Trial) -> Chart | None:
-    """Utilisation of the claim among those of the published runs, and the hardware's limit. None without hours."""
+    """Utilisation of the claim among those of the published runs, and the hardware's limit. None without hours, or
+    where what it stands on is assumed."""
     found, runs = trial.physics, trial.runs
-    if found is None:
+    if found is None or trial.missing:
         return None
     figure, axes = _figure(2.5)
     limit = found.limit_flops / found.peak_flops

@@ -26,8 +26,8 @@ LEFT_OUT = (
     "source. A range is not a confidence interval."
 )
 FLEETS = (
-    "Slow, usual and fast are the utilisations that a tenth, half and nine tenths of the published runs on file stay "
-    "below."
+    "Usual is what Fathom expects of a training like DeepSeek-V3's on so many of these machines; slow and fast are the "
+    "ends of its 80% interval. No run on file had so many."
 )
 
 
@@ -77,12 +77,24 @@ def _verdict(trial: Trial) -> Section:
 def _meaning(trial: Trial) -> str:
     """What the verdict says; where no hours were held against hardware, no more than that."""
     if trial.verdict is not Verdict.CONSISTENT or trial.physics is not None:
-        return MEANING[trial.verdict]
+        return MEANING[trial.verdict] + _but_not_expected(trial)
     if trial.claim.kind == "rule":
         return "The devices on file stand to the limits as is said of them."
     if any("limit_flops" in finding.check.equals for finding in trial.findings):
         return "The figures fit each other, and the speeds fit the hardware."
     return "The figures fit each other. Whether the work behind them can be done in so much time was not tried."
+
+
+def _but_not_expected(trial: Trial) -> str:
+    """What has been done is a wide range; that the hours are outside of what such a run should take is said beside."""
+    wanted, given = trial.expected, trial.verdict is Verdict.CONSISTENT
+    if not given or wanted is None or wanted.met is not False or wanted.hours is None:
+        return ""
+    side = "fewer" if (wanted.stated_hours or 0.0) < wanted.hours.low else "more"
+    return (
+        f" But the hours are {side} than Fathom expects of such a run: they lie outside of an interval that eight runs "
+        f"in ten keep."
+    )
 
 
 def _claim(trial: Trial) -> Section:

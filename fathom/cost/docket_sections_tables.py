@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fathom.cost.claimed_run import pre_training
 from fathom.cost.interval import Interval
-from fathom.cost.say import amount, count, exact, share, usd
-from fathom.cost.verdict import Trial
+from fathom.cost.regulators import MARGIN, THRESHOLDS
+from fathom.cost.say import amount, count, exact, power, share, usd
+from fathom.cost.verdict import Trial, regulators_ways
 from fathom.cost.verdict_words import Verdict
 
 Row = tuple[str, ...]
-# Thresholds of training compute in law, in operations.
-THRESHOLDS = (
-    (1e23, "above 10²³, from which the European Commission's guidelines of July 2025 presume a general-purpose model"),
-    (1e25, "above 10²⁵, from which the European AI Act presumes systemic risk"),
-    (1e26, "above 10²⁶, from which California's SB 53 speaks of a frontier model"),
-)
 
 
 def follows_rows(trial: Trial) -> Iterator[Row]:
@@ -23,9 +19,7 @@ def follows_rows(trial: Trial) -> Iterator[Row]:
     done, found = trial.work, trial.physics
     if done is not None:
         yield "operations of the training", amount(done.flops), done.method
-        passed = [text for limit, text in THRESHOLDS if done.flops >= limit]
-        if passed:
-            yield "legal thresholds", passed[-1], "this run alone, by the count above"
+        yield from _threshold_rows(trial)
     if found is not None:
         peak = f"{found.peak_flops / 1e12:,.4g} trillion operations a second in 16 bits"
         yield "device-hours", exact(found.device_hours), found.hours_method
@@ -40,6 +34,26 @@ def follows_rows(trial: Trial) -> Iterator[Row]:
             yield "dollars a device, all in", usd(trial.capacity.usd_a_device), "investment / devices"
     for title, value, unit, says in trial.results:
         yield title, _with_unit(value, unit), says or "from the stated figures"
+
+
+def _threshold_rows(trial: Trial) -> Iterator[Row]:
+    """The highest legal threshold that the run is above, and one that it may be above, both ways of counting."""
+    ways = regulators_ways(trial.claim, trial.work)
+    if not ways:
+        return
+    counted, rough = ways["counted"], ways["architecture_way"]
+    how = (
+        f"of this run alone, by {amount(counted.flops)} as counted and {amount(rough.flops)} as C = 6 P D, which the "
+        f"European Commission's guidelines want right within {MARGIN:.0%}"
+    )
+    for limit, rule in reversed(THRESHOLDS):
+        stands = {counted.stands(limit), rough.stands(limit)}
+        text = f"{power(limit).removeprefix('1.00 × ')}, {rule}"
+        if stands == {"above"}:
+            yield "legal threshold passed", text, how
+            return
+        if stands != {"below"}:
+            yield "legal threshold that may be passed", text, how
 
 
 def _with_unit(value: float, unit: str) -> str:
@@ -102,34 +116,36 @@ def expected_text(trial: Trial) -> Iterator[str]:
 
 def _hours_text(trial: Trial, hours: Interval, on: str) -> Iterator[str]:
     """The expected hours with their interval, for what they stand, and whether the stated hours lie among them."""
-    spread = f"{count(hours.low)} to {count(hours.high)} device-hours {on} (middle {count(hours.median)})"
-    wanted, stage = trial.expected, trial.claim.stages[0] if trial.claim.stages else None
-    if wanted is None or not wanted.modelled:
-        yield f"At the utilisation of the published runs this training takes {spread}; eight runs in ten lie between."
-        return
-    work = f"the {stage.name} alone" if stage and stage.name.startswith("pre-training") else "this training"
+    wanted, stage = trial.expected, pre_training(trial.claim)
+    assert wanted is not None
+    work = f"the {stage.name} alone" if stage else "this training"
+    without = f" nor of any other run of {wanted.left_out}" if wanted.left_out else ""
     yield (
-        f"Told the model, its tokens, the precision and the machines, and nothing of the stated hours, Fathom expects "
-        f"{work} to take {spread}. It is the prediction of `fathom plan`, fitted on the published runs; eight runs in "
-        f"ten should lie between its ends."
+        f"Told the model, its tokens, the precision and the machines, and nothing of the stated hours{without}, Fathom "
+        f"expects {work} to take {count(hours.low)} to {count(hours.high)} device-hours {on} (middle "
+        f"{count(hours.median)}). It is fitted on published runs; eight runs in ten should lie between its ends."
     )
-    yield from _stated_against(trial, hours)
+    yield from _stated_against(trial)
+    if wanted.plan_hours is not None:
+        yield (
+            f"`fathom plan` has learned from this run too: it answers {count(wanted.plan_hours.low)} to "
+            f"{count(wanted.plan_hours.high)} (middle {count(wanted.plan_hours.median)})."
+        )
 
 
-def _stated_against(trial: Trial, predicted: Interval) -> Iterator[str]:
-    stage = next((s for s in trial.claim.stages if s.name.startswith("pre-training")), None)
+def _stated_against(trial: Trial) -> Iterator[str]:
+    stage, wanted = pre_training(trial.claim), trial.expected
     given = stage.figures.get("device_hours") if stage else trial.claim.figures.get("device_hours")
-    stated = given.number if given else trial.claim.device_hours
-    if stated is None:
+    if wanted is None or wanted.stated_hours is None:
         return
-    where = "lie within" if predicted.low <= stated <= predicted.high else "lie outside of"
+    where = "lie within" if wanted.met else "lie outside of"
     basis = given.basis if given else "stated"
-    text = f"The {count(stated)} hours {basis}{' for it' if stage else ''} {where} that interval."
+    text = f"The {count(wanted.stated_hours)} hours {basis}{' for it' if stage else ''} {where} that interval."
     whole = trial.claim.device_hours
-    if stage and whole is not None and whole > stated:
+    if stage and whole is not None and whole > wanted.stated_hours:
         text += (
-            f" The other stages, {count(whole - stated)} stated hours, are other work per token and are not predicted: "
-            f"the whole is stated as {count(whole)}."
+            f" The other stages, {count(whole - wanted.stated_hours)} stated hours, are other work per token and are "
+            f"not predicted: the whole is stated as {count(whole)}."
         )
     yield text
 
@@ -205,7 +221,7 @@ def capacity_rows(trial: Trial) -> Iterator[Row]:
     if found is None:
         return
     slow, usual, fast = found.fleets
-    yield "utilisation (published runs)", *(share(f.utilisation) for f in found.fleets)
+    yield "utilisation to expect", *(share(f.utilisation) for f in found.fleets)
     yield "operations a year", *(amount(f.flops_a_year) for f in found.fleets)
     yield "runs the size of DeepSeek-V3 a year", *(count(found.runs_a_year(f)) for f in found.fleets)
     yield "time for one such run", *(_days(f.days_for(found.yardstick_flops)) for f in (slow, usual, fast))

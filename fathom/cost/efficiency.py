@@ -162,7 +162,8 @@ def fitted() -> dict[str, Any]:
 
 
 def published_runs() -> list[dict[str, Any]]:
-    """The runs of the fit: `claim`, `utilisation` as stated, `predicted` with its developer left out."""
+    """The runs of the fit: `claim`, `developer`, `utilisation` as stated, and what is `predicted` of it, with the ends
+    of its 80% interval, by a fit that saw no run of its developer."""
     return list(fitted()["run"])
 
 

@@ -16,6 +16,7 @@ from fathom.cost.claim import Claim
 from fathom.cost.figures import UNITS
 from fathom.cost.omissions import OmissionLedger, ledger
 from fathom.cost.parameters import parameters
+from fathom.cost.regulators import Compute, architecture_way
 from fathom.cost.verdict_checks import Finding, findings, values_for
 from fathom.cost.verdict_expect import Expectation, Priced, expectation, priced
 from fathom.cost.verdict_fleet import Capacity, CounterClaim, capacity, counter_claim
@@ -162,6 +163,15 @@ def _results(claim: Claim, values: dict[str, float]) -> list[tuple[str, float, s
     return [(r.title, expression.evaluate(r.expression, values), r.unit, r.says) for r in claim.results]
 
 
+def regulators_ways(claim: Claim, done: Work | None) -> dict[str, Compute]:
+    """The run's operations as counted here and as C = 6 P D, called as in a plan; none without tokens."""
+    shape = architecture(claim)
+    active = claim.value("active_parameters") or (parameters(shape).active if shape else None)
+    if done is None or active is None:
+        return {}
+    return {"counted": Compute(done.flops, done.method), "architecture_way": architecture_way(active, done.tokens)}
+
+
 def trial_dict(trial: Trial) -> dict[str, Any]:
     """The trial as `fathom claim --json` prints it; the keys are described in `docs/claims.md`."""
     claim = trial.claim
@@ -185,6 +195,7 @@ def trial_dict(trial: Trial) -> dict[str, Any]:
             for s in claim.sources.values()
         ],
         "computed": computed.to_dict() if computed else None,
+        "regulators": {name: way.to_dict() for name, way in regulators_ways(claim, trial.work).items()} or None,
         "published_runs": _runs_dict(trial),
         "expected": trial.expected.to_dict() if trial.expected else None,
         "price": trial.priced.to_dict() if trial.priced else None,

@@ -9,7 +9,16 @@ from typing import Any, Literal
 from fathom.cost import expression
 from fathom.cost.claim import Check, Claim
 from fathom.cost.flops import decode_flops_per_token, forward_flops_per_token
-from fathom.cost.verdict_physics import NEEDED, NEEDED_OF_A_FLEET, Physics, Work, accelerator, architecture
+from fathom.cost.verdict_physics import (
+    NEEDED,
+    NEEDED_OF_A_FLEET,
+    Physics,
+    Work,
+    accelerator,
+    architecture,
+    limit_precision,
+)
+from fathom.cost.verdict_words import Verdict
 
 Outcome = Literal["holds", "fails", "cannot be told"]
 
@@ -32,9 +41,13 @@ class Finding:
         return self.left / self.right - 1
 
     @property
-    def counts(self) -> bool:
-        """Whether a failure bears on the verdict."""
-        return self.check.if_not != "note"
+    def if_not(self) -> Verdict | None:
+        """What follows from a failure: only a bound of the hardware makes impossible. Figures that contradict each
+        other show that one of them is wrong, and not which. None where it does not bear on the verdict."""
+        if not self.check.bears:
+            return None
+        of_hardware = self.check.relation == "at most" and "limit_flops" in expression.names(self.check.equals)
+        return Verdict.IMPOSSIBLE if of_hardware else Verdict.IMPLAUSIBLE
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -48,20 +61,22 @@ class Finding:
             "unit": self.check.unit,
             "off_by": self.off,
             "tolerance": self.check.tolerance,
-            "if_not": self.check.if_not,
+            "if_not": str(self.if_not) if self.if_not else "note",
             "missing": list(self.missing),
             "says": self.check.says,
         }
 
 
 def values_for(claim: Claim, work: Work | None, physics: Physics | None) -> dict[str, float]:
-    """The claim's figures and what is computed from them: `model_flops`, `model_flops_per_token`, `peak_flops`,
-    `utilisation_computed`, and for rules `tpp_<accelerator>`, the total processing performance of every device."""
+    """The claim's figures, and what is computed from them: the names are listed in `docs/claims.md`."""
     values = claim.numbers()
     if work is not None:
         values |= {"model_flops": work.flops, "model_flops_per_token": work.flops_per_token}
+        values["main_flops_per_token"] = (work.flops - work.prediction_flops) / work.tokens
     if claim.text("accelerator"):
-        values["peak_flops"] = accelerator(claim.text("accelerator")).peak_flops("bf16")
+        device = accelerator(claim.text("accelerator"))
+        values["peak_flops"] = device.peak_flops("bf16")
+        values["limit_flops"] = device.peak_flops(limit_precision(claim, device))
     if physics is not None:
         values["utilisation_computed"] = physics.utilisation
     if claim.kind == "inference":
@@ -74,15 +89,13 @@ def values_for(claim: Claim, work: Work | None, physics: Physics | None) -> dict
 
 
 def _serving_values(claim: Claim) -> dict[str, float]:
-    """Operations of reading and of writing one token at the service's `mean_context`, and the peak they may use."""
+    """Operations of reading and of writing one token at the service's `mean_context`."""
     shape, context = architecture(claim), claim.value("mean_context")
-    if shape is None or context is None or not claim.text("accelerator"):
+    if shape is None or context is None:
         return {}
-    device = accelerator(claim.text("accelerator"))
     return {
         "read_flops_per_token": sum(forward_flops_per_token(shape, int(context)).values()),
         "write_flops_per_token": sum(decode_flops_per_token(shape, int(context)).values()),
-        "limit_flops": device.peak_flops(claim.text("precision") or "bf16"),
     }
 
 
@@ -125,7 +138,6 @@ def _of_any_run(claim: Claim) -> list[Check]:
                 expression="device_hours * price_usd_per_hour",
                 equals="cost_usd",
                 tolerance=ROUNDING,
-                if_not="implausible",
                 says="The stated price is the stated hours at the stated rent.",
                 unit="US dollars",
             )
@@ -137,7 +149,6 @@ def _of_any_run(claim: Claim) -> list[Check]:
                 expression="accelerator_count * wall_days * 24",
                 equals="device_hours",
                 tolerance=5 * ROUNDING,  # days are given whole
-                if_not="implausible",
                 says="The stated devices for the stated days are the stated hours.",
                 unit="device-hours",
             )

@@ -7,10 +7,13 @@ from typing import Any
 
 from fathom.cost.claim import Claim
 from fathom.cost.claimed_run import run_of
+from fathom.cost.claims import on_file
+from fathom.cost.efficiency import published_runs
 from fathom.cost.estimate import Estimate, estimate
 from fathom.cost.hardware import Accelerator
 from fathom.cost.interval import Interval
 from fathom.cost.prices import Price, price
+from fathom.cost.run import Run
 from fathom.cost.verdict_physics import Distribution, Physics, Work, accelerator, hours_of
 
 # A maker that names no accelerator is priced on this one: what the docket's best-documented runs of its day used.
@@ -19,9 +22,11 @@ ASSUMED_DEVICE = "h100"
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """Device-hours for the stated tokens (`hours`), or tokens for the stated hours (`tokens`).
+    """Device-hours for the stated tokens (`hours`), by the efficiency model; or, without parameters and tokens, tokens
+    for the stated hours (`tokens`), by the middle 80% of the published runs.
 
-    `modelled` where the hours are those that `fathom plan` predicts; else the middle 80% of the published runs.
+    The model has learned from the published runs. Where the one on trial is among them, `hours` is the prediction of a
+    fit that saw no run of its maker (`left_out`), and `plan_hours` what `fathom plan` answers, which saw them all.
     """
 
     accelerator: str
@@ -29,13 +34,23 @@ class Expectation:
     hours: Interval | None
     tokens: Interval | None
     method: str
-    modelled: bool = False
+    left_out: str = ""
+    plan_hours: Interval | None = None
+    stated_hours: float | None = None  # of the same work
     usd: Interval | None = None
     rent: Price | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the stated hours lie in the interval; None where there is none, or no hours."""
+        if self.hours is None or self.stated_hours is None:
+            return None
+        return self.hours.low <= self.stated_hours <= self.hours.high
 
     def to_dict(self) -> dict[str, Any]:
         rows = {
             "device_hours": (self.hours, "device-hours", self.method),
+            "device_hours_by_plan": (self.plan_hours, "device-hours", "as `fathom plan` answers: its fit saw them"),
             "tokens": (self.tokens, "tokens", self.method),
             "cost_usd": (
                 self.usd,
@@ -43,9 +58,13 @@ class Expectation:
                 f"device-hours x rent on file: {self.rent.source_and_time if self.rent else ''}",
             ),
         }
-        return {"accelerator": self.accelerator, "accelerator_assumed": self.assumed} | {
-            name: value.to_dict(unit, how) if value else None for name, (value, unit, how) in rows.items()
+        about = {
+            "accelerator": self.accelerator,
+            "accelerator_assumed": self.assumed,
+            "left_out": self.left_out or None,
+            "stated_hours_lie_within": self.met,
         }
+        return about | {name: value.to_dict(unit, how) if value else None for name, (value, unit, how) in rows.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,31 +97,60 @@ def expectation(claim: Claim, done: Work | None, runs: Distribution) -> Expectat
     """None where neither tokens nor hours are stated."""
     if claim.kind != "training" or not runs.values:
         return None
-    stated, _ = hours_of(claim)
     named = claim.text("accelerator")
     device = accelerator(named or ASSUMED_DEVICE)
-    slow, usual, fast = (runs.quantile(q) * device.peak_flops("bf16") * 3600 for q in (0.1, 0.5, 0.9))
-    rent = rent_of(claim, device)
-    planned = _planned(claim)
-    if planned is not None:
-        hours = planned.device_hours
-        how = "efficiency model (docs/efficiency-model.md), 80% interval, as `fathom plan` predicts"
-        return Expectation(
-            accelerator=device.name, assumed=not named, hours=hours, tokens=None, method=how, modelled=True,
-            usd=hours * rent.usd_per_hour, rent=rent,
-        )  # fmt: skip
-    how = f"at the utilisation of the middle 80% of {len(runs.values)} published runs on {device.title}"
     if done is not None:
-        wanted = Interval(done.flops / fast, done.flops / usual, done.flops / slow)
-        return Expectation(
-            accelerator=device.name, assumed=not named, hours=wanted, tokens=None, method=how,
-            usd=wanted * rent.usd_per_hour, rent=rent,
-        )  # fmt: skip
+        return _of_hours(claim, device, assumed=not named)
+    stated, _ = hours_of(claim)
     per_token = _flops_per_token(claim)
     if stated is None or per_token is None:
         return None
-    tokens = Interval(stated * slow / per_token, stated * usual / per_token, stated * fast / per_token)
-    return Expectation(accelerator=device.name, assumed=not named, hours=None, tokens=tokens, method=how)
+    slow, usual, fast = (runs.quantile(q) * device.peak_flops("bf16") * 3600 for q in (0.1, 0.5, 0.9))
+    return Expectation(
+        accelerator=device.name,
+        assumed=not named,
+        hours=None,
+        tokens=Interval(stated * slow / per_token, stated * usual / per_token, stated * fast / per_token),
+        method=f"at the utilisation of the middle 80% of {len(runs.values)} published runs on {device.title}",
+    )
+
+
+def _of_hours(claim: Claim, device: Accelerator, *, assumed: bool) -> Expectation | None:
+    pair, known = run_of(claim, device), _learned_from(claim)
+    if pair is None:
+        return None
+    planned = _planned(pair[0])
+    hours, how = planned.device_hours, "efficiency model (docs/efficiency-model.md), 80% interval"
+    if known is not None:
+        ends = (known["predicted_high"], known["predicted"], known["predicted_low"])
+        hours = Interval(*(planned.run.device_hours(share) for share in ends))
+        how += f", fitted without any run of {known['developer']}"
+    rent = rent_of(claim, device)
+    return Expectation(
+        accelerator=device.name,
+        assumed=assumed,
+        hours=hours,
+        tokens=None,
+        method=how if known else f"{how}, as `fathom plan` predicts",
+        left_out=known["developer"] if known else "",
+        plan_hours=planned.device_hours if known else None,
+        stated_hours=pair[1],
+        usd=hours * rent.usd_per_hour,
+        rent=rent,
+    )
+
+
+def _learned_from(claim: Claim) -> dict[str, Any] | None:
+    """The published run that the claim is of, or is about: the fit knows its hours."""
+    runs = {run["claim"]: run for run in published_runs()}
+    for name in (claim.id, *claim.compares_with):
+        if name in runs and (name == claim.id or _same_run(claim, on_file(name))):
+            return runs[name]
+    return None
+
+
+def _same_run(claim: Claim, other: Claim) -> bool:
+    return bool(claim.model) and claim.model == other.model and claim.value("tokens") == other.value("tokens")
 
 
 def _flops_per_token(claim: Claim) -> float | None:
@@ -115,15 +163,10 @@ def _flops_per_token(claim: Claim) -> float | None:
     return 6 * active if active is not None else None
 
 
-def _planned(claim: Claim) -> Estimate | None:
-    """The claim's training as `fathom plan` answers for it; of a run told in stages, pre-training alone."""
-    pair = run_of(claim)
-    if pair is None:
-        return None
-    run = pair[0]
-    if run.architecture is not None:  # a plan by name counts the weights of the published shape
-        run = replace(run, total_parameters=0.0, active_parameters=0.0)
-    return estimate(run)
+def _planned(run: Run) -> Estimate:
+    """As `fathom plan` answers by name, which counts the weights of the published shape."""
+    named = run.architecture is not None
+    return estimate(replace(run, total_parameters=0.0, active_parameters=0.0) if named else run)
 
 
 def priced(claim: Claim, found: Physics | None) -> Priced | None:

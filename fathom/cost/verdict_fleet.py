@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fathom.cost.claim import Claim
+from fathom.cost.claimed_run import run_of
 from fathom.cost.claims import on_file
+from fathom.cost.efficiency import predict
 from fathom.cost.hardware import Accelerator
-from fathom.cost.verdict_physics import Physics, accelerator, published, work
+from fathom.cost.interval import Interval
+from fathom.cost.verdict_physics import Physics, accelerator, work
 
 SECONDS_A_YEAR = 365 * 86400
 YARDSTICK = "deepseek-v3"
@@ -88,7 +91,7 @@ def counter_claim(claim: Claim, physics: Physics) -> CounterClaim | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """A fleet announced or alleged, in years of work. Low, middle and high utilisation are those of published runs."""
+    """A fleet announced or alleged, in years of work, at the utilisation to expect of runs like the yardstick's."""
 
     count: float
     count_method: str
@@ -119,16 +122,12 @@ def capacity(claim: Claim) -> Capacity | None:
     yardstick = work(on_file(YARDSTICK))
     if not name or count is None or yardstick is None:
         return None
-    device, runs = accelerator(name), published()
-    shares = ((0.1, "10%"), (0.5, "half"), (0.9, "90%"))
+    device = accelerator(name)
+    expected = _yardstick_on(device, count)
+    ends = {"low end": expected.low, "median": expected.median, "high end": expected.high}
     fleets = [
-        Fleet(
-            device=device,
-            count=count,
-            utilisation=runs.quantile(q),
-            why=f"{text} of the published runs on file reach no more",
-        )
-        for q, text in shares
+        Fleet(device=device, count=count, utilisation=share, why=f"efficiency model, {end} of the 80% interval")
+        for end, share in ends.items()
     ]
     dollars = claim.value("investment_usd")
     return Capacity(
@@ -138,6 +137,13 @@ def capacity(claim: Claim) -> Capacity | None:
         yardstick_flops=yardstick.flops,
         usd_a_device=dollars / count if dollars else None,
     )
+
+
+def _yardstick_on(device: Accelerator, count: float) -> Interval:
+    """Utilisation to expect of the yardstick's run on such a fleet: the same model that `fathom plan` answers with."""
+    pair = run_of(on_file(YARDSTICK))
+    assert pair is not None, YARDSTICK
+    return predict(replace(pair[0], device=device, count=count)).interval
 
 
 def _count(claim: Claim) -> tuple[float | None, str]:

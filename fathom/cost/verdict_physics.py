@@ -35,6 +35,7 @@ class Work:
     flops_per_token: float
     tokens: float
     method: str
+    prediction_flops: float = 0.0  # of it, of multi-token prediction, which some makers leave out
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -134,9 +135,10 @@ def work(claim: Claim) -> Work | None:
     shape = architecture(claim)
     if shape is not None:
         length = int(claim.value("sequence_length") or DEFAULT_SEQUENCE)
-        flops = training_flops(shape, tokens, length).total
+        counted = training_flops(shape, tokens, length)
+        flops, extra = counted.total, counted.by_component.get("mtp", 0.0)
         method = f"counted from the published architecture, causal attention over {length:,} tokens, no recomputation"
-        return Work(flops=flops, flops_per_token=flops / tokens, tokens=tokens, method=method)
+        return Work(flops=flops, flops_per_token=flops / tokens, tokens=tokens, method=method, prediction_flops=extra)
     active = claim.value("active_parameters")
     return None if active is None else _six_a_weight(claim, active, tokens)
 
@@ -163,7 +165,7 @@ def physics(claim: Claim) -> Physics | None:
         device=device,
         device_hours=hours,
         hours_method=how,
-        limit_precision=_limit_precision(claim, device),
+        limit_precision=limit_precision(claim, device),
     )
 
 
@@ -188,7 +190,7 @@ def hours_of(claim: Claim) -> tuple[float | None, str]:
     return None, ""
 
 
-def _limit_precision(claim: Claim, device: Accelerator) -> str:
+def limit_precision(claim: Claim, device: Accelerator) -> str:
     """The precision whose peak bounds the run: the stated one; else the fastest that models are trained in."""
     wanted = claim.text("precision") or ("fp8" if "fp8" in device.tflops else "bf16")
     return device.runs_in(wanted)

@@ -116,19 +116,18 @@ def of_checks(claim: Claim, checks: Sequence[Finding]) -> list[Reason]:
 
 def _of_check(claim: Claim, finding: Finding) -> Reason | None:
     check = finding.check
+    if finding.if_not is None:
+        return None
     if finding.outcome == "cannot be told":
         text = f"{check.title}: cannot be told, for want of {describe(finding.missing)}."
-        return Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text) if finding.counts else None
+        return Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text)
     sides = _sides(claim, finding)
     if finding.outcome == "holds":
-        text = f"{check.title}: {sides}. {check.says}"
-        return Reason(verdict=Verdict.CONSISTENT, text=text) if finding.counts else None
-    if not finding.counts:
-        return None
+        return Reason(verdict=Verdict.CONSISTENT, text=f"{check.title}: {sides}. {check.says}")
     off = finding.off
     by = f", off by {share(abs(off))}" if off is not None else ""
     text = f"{check.title}: not so. {sides}{by}. {check.says}"
-    return Reason(verdict=Verdict(check.if_not), text=text)
+    return Reason(verdict=finding.if_not, text=text)
 
 
 def _sides(claim: Claim, finding: Finding) -> str:

@@ -16,9 +16,9 @@ class Verdict(StrEnum):
 MEANING = {
     Verdict.CONSISTENT: "The figures fit each other, the hardware and what other published runs reached. That they fit "
     "does not show that they are true.",
-    Verdict.IMPLAUSIBLE: "The figures are outside of what has been published, or contradict each other, without asking "
-    "more than the hardware can do.",
-    Verdict.IMPOSSIBLE: "The figures ask for more than the hardware can do, or cannot all be true together.",
+    Verdict.IMPLAUSIBLE: "The figures are outside of what has been published, or contradict each other, so that one of "
+    "them is wrong; they do not ask more than the hardware can do.",
+    Verdict.IMPOSSIBLE: "The figures ask for more than the hardware can do.",
     Verdict.CANNOT_BE_TOLD: "Something that is needed to tell was not published; it is named.",
 }
 

@@ -59,7 +59,7 @@ def test_search_and_order_come_from_the_address(index: str, tmp_path: Path) -> N
 
 
 def test_a_filter_by_verdict(index: str, tmp_path: Path) -> None:
-    assert shown(dump(f"{index}#verdict=impossible", tmp_path)) == ["r1-648-h800"]
+    assert shown(dump(f"{index}#verdict=implausible", tmp_path)) == ["r1-648-h800"]
 
 
 # A window cannot be made as narrow as a phone, a frame in it can; the frame's page is measured from outside.
@@ -113,4 +113,4 @@ def test_a_phone_sorts_by_the_buttons_above_the_rows(index: str, tmp_path: Path)
     found = re.search(r'data-sorted="(-?\d+) (-?\d+) ([^"]*)"', in_frame(page, 320, tmp_path))
     assert found is not None
     assert 0 <= int(found[1]) < int(found[2]) <= 320
-    assert found[3] == "claims/gpt-3.html"  # the dearest; unsorted, the impossible one comes first
+    assert found[3] == "claims/gpt-3.html"  # the dearest; unsorted, the implausible one comes first

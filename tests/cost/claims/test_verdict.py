@@ -11,6 +11,9 @@ import pytest
 from fathom.cost.claim import Claim
 from fathom.cost.claim_file import parse_claim
 from fathom.cost.claims import all_on_file, on_file
+from fathom.cost.docket import row
+from fathom.cost.docket_charts import among_runs
+from fathom.cost.docket_sections_tables import follows_rows
 from fathom.cost.verdict import Trial, trial_dict, try_claim
 from fathom.cost.verdict_physics import physics, published
 from fathom.cost.verdict_words import Verdict
@@ -96,7 +99,7 @@ def test_the_inference_day_is_held_against_the_hardware() -> None:
 
 
 def test_claims_about_others_are_tried_by_the_same_rules() -> None:
-    assert try_claim(on_file("r1-648-h800")).verdict is Verdict.IMPOSSIBLE
+    assert try_claim(on_file("r1-648-h800")).verdict is Verdict.IMPLAUSIBLE
     assert try_claim(on_file("r1-294k-model")).verdict is Verdict.IMPOSSIBLE
     assert try_claim(on_file("semianalysis-fleet")).verdict is Verdict.IMPLAUSIBLE
     assert try_claim(on_file("50000-h100")).verdict is Verdict.CANNOT_BE_TOLD
@@ -255,6 +258,37 @@ def minimal(**more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
+@pytest.mark.parametrize("off", [1.05, 1.3, 3.0])
+def test_figures_that_contradict_each_other_are_implausible_by_however_much(off: float) -> None:
+    table = minimal(check=[check("device_hours", f"{1e5 * off:.0f}")])
+    assert try_claim(parse_claim(table, "own.toml")).verdict is Verdict.IMPLAUSIBLE
+
+
+@pytest.mark.parametrize(("bears", "verdict"), [(True, Verdict.IMPOSSIBLE), (False, Verdict.CONSISTENT)])
+def test_a_speed_above_the_peak_is_impossible_unless_it_does_not_bear(bears: bool, verdict: Verdict) -> None:
+    table = minimal(check=[check("limit_flops * 1.02", "limit_flops") | {"relation": "at most", "bears": bears}])
+    assert try_claim(parse_claim(table, "own.toml")).verdict is verdict
+
+
+def test_what_is_assumed_is_no_row_and_no_dot() -> None:
+    leak = try_claim(on_file("v4-5.2m-leak"))
+    assert row(leak).utilisation is None
+    assert among_runs(leak) is None
+
+
+def test_thresholds_are_told_by_both_counts_and_the_margin() -> None:
+    """V4-Pro is above 10^25 as counted and below it as 6 P D: nobody can say on which side it is."""
+    found = trial_dict(try_claim(on_file("deepseek-v4-pro")))["regulators"]
+    assert found["architecture_way"]["value"] < 1e25 < found["counted"]["value"]
+    assert thresholds("deepseek-v4-pro") == {"may be passed": "10²⁵", "passed": "10²³"}
+    assert thresholds("llama-3.1-405b") == {"passed": "10²⁵"}
+
+
+def thresholds(name: str) -> dict[str, str]:
+    rows = [line for line in follows_rows(try_claim(on_file(name))) if line[0].startswith("legal threshold")]
+    return {line[0].removeprefix("legal threshold ").removeprefix("that "): line[1].split(",")[0] for line in rows}
+
+
 def fig(value: float | str) -> dict[str, Any]:
     return {"value": value, "source": "a", "where": "page 1"}
 
@@ -265,6 +299,5 @@ def check(expression: str, equals: str) -> dict[str, Any]:
         "expression": expression,
         "equals": equals,
         "tolerance": 0.01,
-        "if_not": "impossible",
         "says": "x",
     }

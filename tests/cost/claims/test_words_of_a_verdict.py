@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.efficiency_model import published_rows
 from fathom.cli import cli
-from fathom.cost.claims import all_on_file, on_file
+from fathom.cost.calibration import leave_one_group_out
+from fathom.cost.claims import all_on_file, names, on_file
 from fathom.cost.docket_sections import Section, sections
 from fathom.cost.docket_text import as_markdown, as_text
 from fathom.cost.hardware import accelerator
 from fathom.cost.say import share
 from fathom.cost.verdict import trial_dict, try_claim
-from fathom.cost.verdict_physics import published
 from fathom.cost.verdict_words import Verdict
 
 
@@ -98,17 +99,35 @@ def test_days_of_v3_are_labelled_by_what_they_hold() -> None:
     assert "54.2 days that the stated machines take for the pre-training" in text_of("deepseek-v3", "counter")
 
 
-def test_claim_and_plan_predict_the_same_hours_of_v3() -> None:
+def test_a_run_that_was_learned_from_is_predicted_without_its_maker() -> None:
+    held = next(one for one in leave_one_group_out(published_rows()) if one.row.claim == "deepseek-v3")
+    for name in ("deepseek-v3", "r1-294k-model"):
+        expected = trial_dict(try_claim(on_file(name)))["expected"]
+        assert expected["left_out"] == "DeepSeek-AI"
+        ends = [expected["device_hours"][end] for end in ("low", "median", "high")]
+        assert ends == pytest.approx(held.hours, rel=0.01)  # the nominal 37B against the counted shape
+    assert trial_dict(try_claim(on_file("deepseek-v4-pro")))["expected"]["left_out"] is None
+
+
+def test_consistent_is_no_praise_of_hours_that_are_not_expected() -> None:
+    trials = {name: try_claim(on_file(name)) for name in names()}
+    missed = {name for name, trial in trials.items() if trial.expected is not None and trial.expected.met is False}
+    said = {name for name in trials if "outside of an interval that eight runs in ten keep" in text_of(name, "verdict")}
+    assert said
+    assert said == {name for name in missed if trials[name].verdict is Verdict.CONSISTENT}
+
+
+def test_claim_shows_what_plan_answers_for_v3() -> None:
     arguments = ["plan", "--model", "deepseek-v3", "--tokens", "14.8e12", "--accelerator", "h800", "--count", "2048"]
     planned = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
-    expected = trial_dict(try_claim(on_file("deepseek-v3")))["expected"]["device_hours"]
+    expected = trial_dict(try_claim(on_file("deepseek-v3")))["expected"]["device_hours_by_plan"]
     for end in ("low", "median", "high"):
         assert expected[end] == pytest.approx(planned["device_hours"][end], rel=1e-6)
 
 
 def test_one_prediction_is_shown_and_what_it_is_of() -> None:
     text = text_of("deepseek-v3", "expected")
-    assert text.count("(middle") == 2  # hours and dollars, once each
+    assert text.count("(middle") == 3  # hours, hours as planned, dollars, once each
     assert "pre-training alone" in text
     assert "124,000 stated hours" in text
 
@@ -117,7 +136,9 @@ def test_values_of_tables_are_labelled_in_a_terminal() -> None:
     stargate, rule = (
         " ".join(as_text(try_claim(on_file(name)), 110).split()) for name in ("stargate", "export-controls")
     )
-    assert f"utilisation (published runs): slow {share(published().quantile(0.1))}; usual" in stargate
+    fleet = try_claim(on_file("stargate")).capacity
+    assert fleet is not None
+    assert f"utilisation to expect: slow {share(fleet.fleets[0].utilisation)}; usual" in stargate
     assert "bandwidth 100%; link 44.4%" in rule
     assert "at rents on file $3" in as_text(try_claim(on_file("deepseek-v3")), 110)
 
