@@ -43,6 +43,50 @@ def _indexer_difference(ours, config):
     return 2 * config["index_n_heads"] * entries
 
 
+@pytest.mark.parametrize("top_k", [1, 8, 64])
+def test_sparse_attention_that_reads_only_what_it_chose_matches_the_flop_counter(top_k):
+    """The reference of V3.2 multiplies the whole square and masks it; this one gathers, position by position."""
+    pytest.importorskip("torch")
+    config = {"model_type": "deepseek_v32", **CONFIGS["deepseek_v32"], "index_topk": top_k}
+    ours = forward_flops_per_token(architecture_from_config(config), POSITIONS)
+    attention = sum(ours[name] for name in ("attention_projections", "attention_products", "indexer"))
+    counted = _gathered_latent_attention_flops(config) * config["num_hidden_layers"]
+    assert counted == pytest.approx(POSITIONS * attention, rel=1e-9)
+
+
+def _gathered_latent_attention_flops(c):
+    """FLOPs of one layer over one sequence, each query scoring all positions before it and reading the best."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    heads, nope, rope, latent = (
+        c[k] for k in ("num_attention_heads", "qk_nope_head_dim", "qk_rope_head_dim", "kv_lora_rank")
+    )
+    small, width = c["index_n_heads"], c["index_head_dim"]
+    x = torch.randn(POSITIONS, c["hidden_size"])
+    with FlopCounterMode(display=False) as counter:
+
+        def project(rows, out):
+            return rows @ torch.randn(rows.shape[-1], out)
+
+        low = project(x, c["q_lora_rank"])
+        queries = project(low, heads * (nope + rope)).unflatten(1, (heads, nope + rope))
+        kept, shared = project(x, latent + rope).split([latent, rope], 1)
+        expanded = project(kept, heads * (nope + c["v_head_dim"])).unflatten(1, (heads, -1))
+        keys = torch.cat([expanded[..., :nope], shared.unsqueeze(1).expand(-1, heads, -1)], -1)
+        values = expanded[..., nope:]
+        index_queries = project(low, small * width).unflatten(1, (small, width))
+        index_keys, weights = project(x, width), project(x, small)
+        rows = []
+        for i in range(POSITIONS):
+            scores = torch.mm(weights[i : i + 1], torch.relu(torch.mm(index_queries[i], index_keys[: i + 1].T)))
+            chosen = scores[0].topk(min(c["index_topk"], i + 1)).indices
+            attention = torch.bmm(queries[i].unsqueeze(1), keys[chosen].permute(1, 2, 0)).softmax(-1)
+            rows.append(torch.bmm(attention, values[chosen].transpose(0, 1)).flatten())
+        project(torch.stack(rows), c["hidden_size"])
+    return counter.get_total_flops()
+
+
 @pytest.mark.parametrize("length", [1, 7, 64, 300])
 @pytest.mark.parametrize("ratio", [1, 4, 128])
 @pytest.mark.parametrize("cap", [0, 1, 5, 400])
