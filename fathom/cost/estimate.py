@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fathom.cost.efficiency import Prediction, predict, typical_count
+from fathom.cost.efficiency import Prediction, fitted, predict, typical_count
 from fathom.cost.energy import CO2_KG_PER_KWH, Energy, energy
 from fathom.cost.interval import Interval
 from fathom.cost.prices import Price, price
 from fathom.cost.run import Run
 
-# The longest run on file (BLOOM-176B) took 118 days; a year is asked about.
-LONGEST_DAYS, LONG_DAYS = 118, 365
+LONG_DAYS = 365  # no run on file took half of it
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Estimate:
             )
         if self.days.median > LONG_DAYS:
             found.append(
-                f"{self.days.median:,.0f} days are more than any run on file took ({LONGEST_DAYS}): too few devices?"
+                f"{self.days.median:,.0f} days are more than any run on file took ({fitted()['longest_days']:.0f}): too few devices?"
             )
         return found
 
