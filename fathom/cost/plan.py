@@ -72,13 +72,14 @@ class Answer:
 
     @property
     def notes(self) -> list[str]:
-        """What the reader must know of how the answer was got."""
-        if self.plan.run is None:
-            return list(self.plan.notes)
-        found = [*self.plan.notes, self.holding.note]
-        if self.estimate is not None:
-            found += [self.estimate.price.caveat, *self.estimate.doubts]
-        return [note for note in found if note]
+        """What the reader must know of how the answer was got: said once, also where training and serving share it."""
+        found = list(self.plan.notes)
+        if self.plan.run is not None:
+            found.append(self.holding.note)
+            found += [*self.estimate.price.caveats, *self.estimate.doubts] if self.estimate else []
+        if self.plan.serving is not None:
+            found += self.plan.serving.caveats
+        return [note for note in dict.fromkeys(found) if note]
 
     def to_dict(self) -> dict[str, Any]:
         """Every figure with its unit and method. Of a service alone there are the model, the serving and the notes."""

@@ -47,6 +47,7 @@ class Price:
     source: str
     entries: tuple[PriceEntry, ...]
     asked: str | None = None
+    stands_in: str = ""  # where the device has no rent on file: whose was taken instead, and how
 
     @property
     def nearest(self) -> str:
@@ -85,8 +86,13 @@ class Price:
         return f"no rent of that time on file; the nearest is of {self.nearest}: {self.source}"
 
     @property
-    def caveat(self) -> str:
-        """What a reader must be told where no price on file is of within a year of the day; empty where one is."""
+    def caveats(self) -> list[str]:
+        """What a reader must be told of a price that is another device's or of another time."""
+        return [caveat for caveat in (self.stands_in, self._another_time) if caveat]
+
+    @property
+    def _another_time(self) -> str:
+        """Empty where a price on file is of within a year of the day."""
         if self.of_its_time:
             return ""
         first, last, asked = self.entries[0].date, self.entries[-1].date, str(self.asked)
@@ -112,13 +118,15 @@ def price(name: str, date: str | None = None) -> Price:
     when = _date(date) if date else None
     rows = _near(device.name, when)
     if rows:
-        return _price(rows, date, 1.0, SPREAD, "")
+        return _price(rows, date, 1.0, SPREAD)
     donor = _donor(device)
+    rows = _near(donor.name, when)
+    missing = f"the rent of {device.title} is not on file"
     if device.kind == "cpu" and donor.kind == "cpu":  # clouds rent cores by the piece, whatever their arithmetic
-        return _price(_near(donor.name, when), date, 1.0, SPREAD, f"as {donor.title}; ")
+        return _price(rows, date, 1.0, SPREAD, f"{missing}: that of {donor.title} is taken")
     scale = device.peak_flops() / donor.peak_flops()
-    prefix = f"no price on file for {device.title}: scaled by peak rate from {donor.title}; "
-    return _price(_near(donor.name, when), date, scale, SCALED_SPREAD, prefix)
+    how = f"scaled by 16-bit peak rate (x {scale:.3g}) from that of {donor.title}"
+    return _price(rows, date, scale, SCALED_SPREAD, f"{missing}: {how}")
 
 
 def _near(name: str, when: Date | None) -> list[PriceEntry]:
@@ -128,12 +136,12 @@ def _near(name: str, when: Date | None) -> list[PriceEntry]:
     return near or sorted(rows, key=lambda row: abs((_date(row.date) - when).days))[:1]
 
 
-def _price(rows: list[PriceEntry], asked: str | None, scale: float, least_spread: float, prefix: str) -> Price:
+def _price(rows: list[PriceEntry], asked: str | None, scale: float, least_spread: float, stands_in: str = "") -> Price:
     values = sorted(row.usd_per_hour * scale for row in rows)
     middle = _middle(values)
     spread = Interval(min(values[0], middle / least_spread), middle, max(values[-1], middle * least_spread))
     sources = "; ".join(dict.fromkeys(f"{row.source_title} ({row.date})" for row in rows))
-    return Price(spread, rows[-1].date, prefix + sources, tuple(rows), asked)
+    return Price(spread, rows[-1].date, "; ".join(filter(None, (stands_in, sources))), tuple(rows), asked, stands_in)
 
 
 def _donor(device: Accelerator) -> Accelerator:

@@ -48,6 +48,16 @@ class Serving:
         return replace(roomy, batch=max(largest_batch(roomy), 1e-9))
 
     @property
+    def caveats(self) -> list[str]:
+        """What a reader must be told of the rent; nothing where the devices cannot hold the model and have no price."""
+        return [] if self._no_room else price(self.device.name, self.date).caveats
+
+    @property
+    def _no_room(self) -> bool:
+        """Whether the devices together cannot hold the weights and one sequence."""
+        return self.service.batch < 1 / self.service.devices
+
+    @property
     def _context(self) -> int:
         both = self.asked.get("prompt_tokens", 0) + self.asked.get("output_tokens", 0)
         return int(self.asked.get("context") or both or TYPICAL_CONTEXT)
@@ -63,7 +73,7 @@ class Serving:
 
     def to_dict(self) -> dict[str, Any]:
         service = self.service
-        if service.batch < 1 / service.devices:
+        if self._no_room:
             return {
                 "why": f"{service.devices} x {service.device.title} cannot hold the model in {service.precision} "
                 f"({service.weight_bytes * service.devices / 1e9:,.0f} GB) and one sequence"

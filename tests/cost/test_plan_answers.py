@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -235,3 +236,22 @@ def test_the_hardware_way_of_a_plan_says_that_it_is_the_count():
     assert regulators["hardware_way"]["value"] == pytest.approx(regulators["counted"]["value"])
     assert "equals that and checks nothing" in regulators["hardware_way"]["method"]
     assert "no second opinion" in " ".join(literal().split())
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("mi300x", r"the rent of AMD Instinct MI300X is not on file: scaled by 16-bit peak rate"),
+        ("tpu-v5p", r"the rent of Google TPU v5p is not on file: scaled .* from that of Google TPU v"),
+    ],
+)
+def test_a_rent_of_another_device_is_said_in_text_and_document(device, says):
+    document = json.loads(literal("--accelerator", device, "--json"))
+    assert len([note for note in document["notes"] if re.search(says, note)]) == 1
+    assert re.search(says, " ".join(literal("--accelerator", device).split()))
+    assert not any("is not on file" in note for note in json.loads(literal("--json"))["notes"])
+
+
+def test_a_service_alone_says_whose_rent_it_is_priced_at():
+    tables = {"model": {"name": "llama-3-8b"}, "cluster": {"accelerator": "h20"}, "serving": {"context": 4096}}
+    assert any("the rent of NVIDIA H20 96GB is not on file" in note for note in Answer(plan_from(tables)).notes)

@@ -127,7 +127,7 @@ def test_prices_of_a_day_and_of_today_differ():
 
 def test_a_device_without_a_price_says_from_which_it_was_scaled():
     found = price("gb300")
-    assert "no price on file" in found.source
+    assert "is not on file: scaled by 16-bit peak rate" in found.source
     assert "B200" in found.source
     ratio = accelerator("gb300").peak_flops() / accelerator("b200").peak_flops()
     assert found.usd_per_hour.median == pytest.approx(price("b200").usd_per_hour.median * ratio)
