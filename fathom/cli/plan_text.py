@@ -115,7 +115,7 @@ def _print_alternative(console: Console, optimal: dict[str, Any]) -> None:
     size = _short(optimal["parameters"]["value"])
     console.print(f"For the same money a dense model of {size} parameters sees "
                   f"{_short(optimal['tokens']['value'])} tokens: loss {optimal['loss']['value']:.3f}, as planned "
-                  f"{optimal['loss_as_planned']['value']:.3f} nats a token (a law of dense models)")  # fmt: skip
+                  f"{optimal['loss_as_planned']['value']:.3f} nats a token. {optimal['caveat']}")  # fmt: skip
 
 
 def _print_regulators(console: Console, regulators: dict[str, Any]) -> None:

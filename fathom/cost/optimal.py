@@ -32,6 +32,17 @@ class ScalingLaw:
 
 
 LAW = ScalingLaw()
+# Active over all parameters: 1 for a dense model (a little less where somebody leaves the embedding out), at most 0.28
+# for the mixtures on file.
+MIXTURE_BELOW = 0.9
+
+
+DENSE_LAW = "The law was fitted on dense models."
+OF_MIXTURES = (
+    "What it would say of a mixture of experts, as this one, is not known: the second figure is that of a dense model "
+    "of its active parameters, and a mixture does better."
+)
+OVER_TRAINED = "A smaller model on more tokens is often chosen on purpose: it is cheaper to serve."
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,14 @@ class Alternative:
     tokens: float
     loss: float
     loss_as_planned: float  # by the same law, of a dense model of the planned active parameters
+    mixture: bool = False  # whether the plan is of one
+    over_trained: bool = False  # whether the plan's model is smaller than the law would choose
+
+    @property
+    def caveat(self) -> str:
+        """What the comparison does not say, to stand beside it."""
+        said = (DENSE_LAW, OF_MIXTURES if self.mixture else "", OVER_TRAINED if self.over_trained else "")
+        return " ".join(filter(None, said))
 
     def to_dict(self) -> dict[str, Any]:
         method = "dense scaling law of arXiv:2404.10102 at equal predicted device-hours on the same devices"
@@ -54,6 +73,7 @@ class Alternative:
                 "unit": "nats a token",
                 "method": "the same law for a dense model of the planned active parameters; a mixture does better",
             },
+            "caveat": self.caveat,
         }
 
 
@@ -69,7 +89,10 @@ def compute_optimal(run: Run) -> Alternative:
             best = (loss, size, tokens)
     assert best is not None
     loss, size, tokens = best
-    return Alternative(_digits(size), _digits(tokens), loss, LAW.loss(run.active, run.tokens))
+    return Alternative(
+        _digits(size), _digits(tokens), loss, LAW.loss(run.active, run.tokens),
+        mixture=run.active < MIXTURE_BELOW * run.total, over_trained=run.active < size,
+    )  # fmt: skip
 
 
 def _affordable_tokens(run: Run, size: float, hours: float) -> float:

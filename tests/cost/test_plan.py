@@ -82,7 +82,15 @@ def test_people_can_read_it():
         command, ["--model", "deepseek-v3", "--tokens", "14.8e12", "--accelerator", "h800", "--count", "2048"]
     )
     assert result.exit_code == 0, result.output
-    for word in ("device-hours", "US dollars", "Memory a device", "what would change the cost", "cache a token"):
+    for word in (
+        "device-hours",
+        "US dollars",
+        "Memory a device",
+        "what would change the cost",
+        "cache a token",
+        "fitted on dense models",
+        "not known",
+    ):
         assert word in result.output
 
 
@@ -159,6 +167,18 @@ def test_no_dense_model_for_the_same_money_does_better():
     assert best.loss <= LAW.loss(8e9, 15e12)
     assert best.parameters > 8e9  # 15T tokens are far past the optimum of 8B
     assert best.tokens < 15e12
+
+
+@pytest.mark.parametrize(
+    ("total", "active", "tokens", "of_mixtures", "over_trained"),
+    [(671e9, 37e9, 14.8e12, True, True), (8e9, 8e9, 15e12, False, True), (400e9, 400e9, 1e12, False, False)],
+)
+def test_the_alternative_says_what_its_law_does_not_know(total, active, tokens, of_mixtures, over_trained):
+    run = Run(total_parameters=total, active_parameters=active, tokens=tokens, device=accelerator("h100"), count=2048)
+    caveat = compute_optimal(run).to_dict()["caveat"]
+    assert "fitted on dense models" in caveat
+    assert ("mixture" in caveat) is of_mixtures
+    assert ("cheaper to serve" in caveat) is over_trained
 
 
 def test_the_scaling_law_has_its_optimum_where_the_paper_says():
