@@ -140,27 +140,36 @@ def _print_serving(console: Console, serving: dict[str, Any] | None) -> None:
     if "why" in serving:
         console.print(f"Serving: {serving['why']}")
         return
-    dollars, published = serving["usd_per_million_tokens"], serving["kv_bytes_per_token_as_published"]
+    published = serving["kv_bytes_per_token_as_published"]
     kept = f" ({_short(published['value'])} in its maker's widths)" if published else ""
+    ratio = serving["kv_ratio_to_multi_head"]["value"]
+    less = f", {ratio:.3g} times less than plain multi-head attention of its heads" if ratio > 1.005 else ""
     assumed = " (assumed; [serving] precision says another)" if serving["precision_assumed"] else ""
     console.print(f"Served in {serving['precision']}{assumed} by {serving['devices']} x {serving['accelerator']} at "
                   f"{serving['context']} positions: {_short(serving['kv_bytes_per_token']['value'])} bytes of cache a "
-                  f"token in 16 bits{kept}")  # fmt: skip
+                  f"token in 16 bits{kept}{less}")  # fmt: skip
     for phase, title in (("prefill", "prefill"), ("decode", "decoding")):
         limit, rate = serving[f"{phase}_tokens_per_second_limit"], serving[f"{phase}_tokens_per_second"]
         console.print(f"  {title} at most {_short(limit['value'])} tokens/s a device ({limit['method']}); expected "
                       f"{_short(rate['low'])} to {_short(rate['high'])}, {rate['method']}")  # fmt: skip
-    console.print(
-        f"  ${dollars['median']:.2f} (${dollars['low']:.2f} to ${dollars['high']:.2f}) a million decoded tokens"
-    )
+    read, written = serving["usd_per_million_input_tokens"], serving["usd_per_million_tokens"]
+    console.print(f"  {_usd_spread(read)} a million input tokens, {_usd_spread(written)} a million decoded tokens")
     if serving["at_load"]:
-        load = serving["at_load"]
-        devices, cost = load["devices"], load["usd_per_million_tokens"]
+        _print_load(console, serving["at_load"])
+
+
+def _print_load(console: Console, load: dict[str, Any]) -> None:
+    """Devices and dollars for the load; its prompts on devices of their own."""
+    for phase, part in (("decoded", load), ("input", load["prefill"])):
+        devices = part["devices"]
         spread = f"{_short(devices['low'])} to {_short(devices['high'])}"
-        asked = _short(load["tokens_per_second"])
-        console.print(
-            f"For {asked} tokens/s: {_short(devices['median'])} devices ({spread}), ${cost['median']:.2f} a million"
-        )
+        how = f"; {part['method']}" if phase == "input" else ""
+        console.print(f"For {_short(part['tokens_per_second'])} {phase} tokens/s: {_short(devices['median'])} devices "
+                      f"({spread}), {_usd_spread(part['usd_per_million_tokens'])} a million{how}")  # fmt: skip
+
+
+def _usd_spread(dollars: dict[str, Any]) -> str:
+    return f"${dollars['median']:.2f} (${dollars['low']:.2f} to ${dollars['high']:.2f})"
 
 
 def _short(value: float) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from fathom.cost.architecture import Architecture, CompressedAttention, GroupedAttention, LatentAttention
+from fathom.cost.architecture import Architecture, Attention, CompressedAttention, GroupedAttention, LatentAttention
 from fathom.cost.checks import positive
 from fathom.cost.flops import decode_flops_per_token, forward_flops_per_token
 from fathom.cost.hardware import Accelerator
@@ -24,6 +24,7 @@ from fathom.cost.prices import price
 # source): the middle is used for expected rates. Those of prefill are of one model, DeepSeek-V3.
 PUBLISHED_SHARES = Interval(0.35, 0.5, 0.7)
 PREFILL_SHARES = Interval(0.25, 0.45, 0.6)
+SHARES = {"prefill": PREFILL_SHARES, "decode": PUBLISHED_SHARES}
 BYTES = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5}
 
 
@@ -65,6 +66,19 @@ def _compressed_cache(a: CompressedAttention, context: int, value: float, rope: 
 def kv_bytes_per_token(architecture: Architecture, context: int = 4096, **widths: float) -> float:
     """Mean bytes of cache a position, at `context` positions (the same at any for attention without windows)."""
     return kv_cache_bytes(architecture, context, **widths) / context
+
+
+def multi_head_bytes_per_token(architecture: Architecture, value_bytes: float = 2.0) -> float:
+    """What plain multi-head attention (arXiv:1706.03762) of the same layers, heads and head widths would keep of every
+    position: a key and a value a head, none shared, compressed, or forgotten outside a window. Rotary parts that latent
+    attention keeps beside its heads are not counted, as in arXiv:2405.04434, section 2.1.4."""
+    return sum(layer.count * _multi_head_numbers(layer.attention) * value_bytes for layer in architecture.layers)
+
+
+def _multi_head_numbers(a: Attention) -> int:
+    if isinstance(a, LatentAttention):
+        return a.num_heads * (a.qk_nope_head_dim + a.v_head_dim)
+    return a.num_heads * 2 * a.head_dim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,24 +189,24 @@ class Service:
         rate = self.device.link_gb_per_second / 2 if inside else self.device.network_gb_per_second
         return (rate or 1.0) * 1e9
 
-    def usd_per_million_tokens(self, date: str | None = None) -> Interval:
-        """Rent of a device over the tokens it decodes at the share of the limit that published services reach."""
-        rent = price(self.device.name, date).usd_per_hour
-        tokens = self.decode_tokens_per_second * 3600 / 1e6
-        least, middle, most = (
-            tokens * s for s in (PUBLISHED_SHARES.low, PUBLISHED_SHARES.median, PUBLISHED_SHARES.high)
-        )
-        return Interval(rent.low / most, rent.median / middle, rent.high / least)
+    def limit(self, phase: str) -> float:
+        """Tokens a second a device of `phase`, prefill (input tokens) or decode (output tokens), at most."""
+        return self.prefill_tokens_per_second if phase == "prefill" else self.decode_tokens_per_second
 
-    def devices_for(self, tokens_per_second: float) -> Interval:
-        """Devices that decode so many tokens a second: whole groups of `devices`, at the share that services reach."""
+    def usd_per_million_tokens(self, date: str | None = None, phase: str = "decode") -> Interval:
+        """Rent of a device over the tokens of `phase` that it does at the share of the limit that services reach."""
+        rent, done = price(self.device.name, date).usd_per_hour, self.limit(phase) * 3600 / 1e6 * SHARES[phase]
+        return Interval(rent.low / done.high, rent.median / done.median, rent.high / done.low)
+
+    def devices_for(self, tokens_per_second: float, phase: str = "decode") -> Interval:
+        """Devices for so many tokens a second of `phase`: whole groups of `devices`, at the share services reach."""
         positive("serving.tokens_per_second", tokens_per_second)
-        group = self.decode_tokens_per_second * self.devices
+        group = self.limit(phase) * self.devices
 
         def needed(share: float) -> float:
             return float(self.devices * ceil(tokens_per_second / (group * share)))
 
-        shares = PUBLISHED_SHARES
+        shares = SHARES[phase]
         return Interval(needed(shares.high), needed(shares.median), needed(shares.low))
 
 

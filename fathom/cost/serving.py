@@ -11,15 +11,16 @@ from fathom.cost.architecture import Architecture, Experts
 from fathom.cost.hardware import Accelerator
 from fathom.cost.inference import (
     BYTES,
-    PREFILL_SHARES,
-    PUBLISHED_SHARES,
+    SHARES,
     Service,
     kv_bytes_per_token,
     largest_batch,
+    multi_head_bytes_per_token,
 )
 from fathom.cost.prices import price
 from fathom.errors import FathomError
 
+PER_MILLION = {"prefill": "US dollars a million input tokens", "decode": "US dollars a million decoded tokens"}
 TYPICAL_CONTEXT = 4096  # positions, where [serving] names none
 # Where [serving] names no devices: the least nodes for a mixture beyond one (32 devices prefill in both published
 # services of DeepSeek-V3, docs/plan.md), and the most that are tried.
@@ -91,10 +92,10 @@ class Serving:
                 "method": f"cache of {service.context} positions in {8 * service.cache_bytes:.0f} bits, over positions",
             },
             "kv_bytes_per_token_as_published": self._published_cache(service),
+            "kv_ratio_to_multi_head": _kv_ratio(service),
             **_rates(service),
-            "usd_per_million_tokens": service.usd_per_million_tokens(self.date).to_dict(
-                "US dollars a million decoded tokens", "rent over tokens at that share, all devices busy"
-            ),
+            "usd_per_million_input_tokens": self._busy_price(service, "prefill"),
+            "usd_per_million_tokens": self._busy_price(service, "decode"),
             "at_load": self._at_load(service),
         }
 
@@ -109,20 +110,51 @@ class Serving:
             "method": f"cache of {service.context} positions as its maker keeps it ({how}), over positions",
         }  # fmt: skip
 
+    def _busy_price(self, service: Service, phase: str) -> dict[str, Any]:
+        dollars = service.usd_per_million_tokens(self.date, phase)
+        return dollars.to_dict(PER_MILLION[phase], "rent over tokens at that share, all devices busy")
+
     def _at_load(self, service: Service) -> dict[str, Any] | None:
-        """Devices and dollars for the tokens a second that `[serving]` asks for; None where it asks for none."""
+        """Devices and dollars for the tokens a second that `[serving]` asks for; None where it asks for none.
+
+        The load is of output tokens; the prompts that belong to it are read by devices of their own (`prefill`).
+        """
         asked = float(self.asked.get("tokens_per_second", 0.0))
         if not asked:
             return None
-        devices = service.devices_for(asked)
-        rent = price(service.device.name, self.date).usd_per_hour
-        a_million = devices * rent * (1e6 / (asked * 3600))
+        ratio, how = self._input_over_output
+        prefill = self._phase_at_load(service, "prefill", asked * ratio)
+        return self._phase_at_load(service, "decode", asked) | {"prefill": prefill | {"method": how}}
+
+    @property
+    def _input_over_output(self) -> tuple[float, str]:
+        """Input tokens an output token, and how that is known."""
+        prompt, output = self.asked.get("prompt_tokens", 0.0), self.asked.get("output_tokens", 0.0)
+        if prompt and output:
+            return prompt / output, f"{prompt:g} input tokens to {output:g} output tokens, as asked"
+        return 1.0, "as many input tokens as output tokens, assumed: prompt_tokens and output_tokens say another"
+
+    def _phase_at_load(self, service: Service, phase: str, asked: float) -> dict[str, Any]:
+        devices = service.devices_for(asked, phase)
+        an_hour = devices * price(service.device.name, self.date).usd_per_hour
         return {
             "tokens_per_second": asked,
             "devices": devices.to_dict("devices", f"whole groups of {service.devices} at that share of the limit"),
-            "usd_per_hour": (devices * rent).to_dict("US dollars an hour", "devices x rental price"),
-            "usd_per_million_tokens": a_million.to_dict("US dollars a million decoded tokens", "dollars over tokens"),
+            "usd_per_hour": an_hour.to_dict("US dollars an hour", "devices x rental price"),
+            "usd_per_million_tokens": (an_hour * (1e6 / (asked * 3600))).to_dict(
+                PER_MILLION[phase], "dollars over tokens"
+            ),
         }
+
+
+def _kv_ratio(service: Service) -> dict[str, Any]:
+    """How many times less a token keeps than under plain multi-head attention of the same heads, both in 16 bits."""
+    plain = multi_head_bytes_per_token(service.architecture, service.cache_bytes)
+    kept = kv_bytes_per_token(service.architecture, service.context, value_bytes=service.cache_bytes)
+    return {
+        "value": plain / kept, "unit": "times less than plain multi-head attention",
+        "method": f"plain multi-head attention of the same heads and head widths keeps {plain:,.0f} bytes a token",
+    }  # fmt: skip
 
 
 def _with_room(service: Service) -> Service:
@@ -139,11 +171,11 @@ def _with_room(service: Service) -> Service:
 def _rates(service: Service) -> dict[str, Any]:
     """Of prefill and decoding: the roofline, which is an upper bound, and what published services reach of it."""
     found: dict[str, Any] = {}
-    for phase, limit, bound_by, shares, whose in (
-        ("prefill", service.prefill_tokens_per_second, service.prefill_bound_by, PREFILL_SHARES,
-         "prefills of DeepSeek-V3 reach"),
-        ("decode", service.decode_tokens_per_second, service.bound_by, PUBLISHED_SHARES, "services reach"),
-    ):  # fmt: skip
+    for phase, bound_by, whose in (
+        ("prefill", service.prefill_bound_by, "prefills of DeepSeek-V3 reach"),
+        ("decode", service.bound_by, "services reach"),
+    ):
+        limit, shares = service.limit(phase), SHARES[phase]
         unit = "tokens a second a device"
         found[f"{phase}_tokens_per_second_limit"] = {
             "value": limit, "unit": unit, "method": f"roofline, an upper bound: by {bound_by.replace('_', ' ')}",

@@ -154,6 +154,21 @@ def test_a_load_takes_whole_groups_of_devices():
     )
 
 
+def test_input_tokens_are_priced_busy_and_at_the_load():
+    """Rent over tokens; at a load the prompts that belong to it are read by whole groups of devices of their own."""
+    serving = {"prompt_tokens": 4000, "output_tokens": 1000, "tokens_per_second": 1e6}
+    served = Answer(plan_from({**V3, "serving": serving})).to_dict()["serving"]
+    read, busy = served["at_load"]["prefill"], served["usd_per_million_input_tokens"]["median"]
+    assert read["tokens_per_second"] == pytest.approx(4e6)
+    carried = read["devices"]["median"] * served["prefill_tokens_per_second"]["median"]
+    assert 4e6 <= carried <= 4e6 + served["devices"] * served["prefill_tokens_per_second"]["median"]
+    assert read["usd_per_million_tokens"]["median"] == pytest.approx(busy * carried / 4e6)
+    assert busy < served["usd_per_million_tokens"]["median"]
+    alone = Answer(plan_from({**V3, "serving": {"tokens_per_second": 1e6}})).to_dict()["serving"]["at_load"]["prefill"]
+    assert alone["tokens_per_second"] == 1e6
+    assert "assumed" in alone["method"]
+
+
 def test_thresholds_of_regulators_are_flagged(answered):
     flags = answered["regulators"]["counted"]["thresholds"]
     assert [flag["passed"] for flag in flags] == [True, False, False]

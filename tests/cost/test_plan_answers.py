@@ -255,3 +255,22 @@ def test_a_rent_of_another_device_is_said_in_text_and_document(device, says):
 def test_a_service_alone_says_whose_rent_it_is_priced_at():
     tables = {"model": {"name": "llama-3-8b"}, "cluster": {"accelerator": "h20"}, "serving": {"context": 4096}}
     assert any("the rent of NVIDIA H20 96GB is not on file" in note for note in Answer(plan_from(tables)).notes)
+
+
+@pytest.mark.parametrize(
+    ("model", "ratio"),
+    # 2 x 128 heads x 128 over 512 + 64 numbers (arXiv:2412.19437, section 4.2); 32 heads over 8 (arXiv:2407.21783)
+    [("deepseek-v3", 2 * 128 * 128 / 576), ("llama-3-8b", 32 / 8), ("llama-7b", 1)],
+)
+def test_the_cache_is_held_against_plain_multi_head_attention(model, ratio):
+    tables = {"model": {"name": model}, "cluster": {"accelerator": "h800"}, "serving": {"context": 4096}}
+    serving = Answer(plan_from(tables)).to_dict()["serving"]
+    assert serving["kv_ratio_to_multi_head"]["value"] == pytest.approx(ratio)
+
+
+def test_the_text_prices_both_phases_and_names_the_ratio_of_the_cache():
+    output = " ".join(literal("--load", "1e6").split())
+    for words in ("times less than plain multi-head attention", "a million input tokens", "a million decoded tokens",
+                  "For 1M decoded tokens/s", "For 1M input tokens/s"):  # fmt: skip
+        assert words in output
+    assert "56.9 times less" in output
