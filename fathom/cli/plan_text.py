@@ -119,15 +119,17 @@ def _print_alternative(console: Console, optimal: dict[str, Any]) -> None:
 
 
 def _print_regulators(console: Console, regulators: dict[str, Any]) -> None:
-    counted, rough = regulators["hardware_way"], regulators["architecture_way"]
-    console.print(f"As EU regulators count, with their margin of 30%: N L H U {_with_margin(counted)}, in a plan the "
-                  "count above and no second opinion, since U is computed from it; "
-                  f"6 P D {_with_margin(rough)}")  # fmt: skip
-    for flag in regulators["counted"]["thresholds"]:
-        state = "passes" if flag["passed"] else "stays below"
-        doubt = ", within the margin of 30%" if flag["within_margin"] else ""
-        if flag["passed"] or flag["within_margin"]:
-            console.print(f"{state} {flag['threshold_flop']:.0e} FLOP{doubt}: {flag['rule']}")
+    """The final run's compute, all of it, the guidelines' total with their margin, and each threshold."""
+    whole, counted, rough = regulators["all"], regulators["regulators"], regulators["architecture_way"]
+    console.print(f"As regulators count: the final run {regulators['final_run']['value']:.3g} FLOP; all in "
+                  f"{whole['low']:.3g} to {whole['high']:.3g} FLOP ({whole['method']})")  # fmt: skip
+    console.print(f"By the EU's guidelines, with their margin of 30%: {_with_margin(counted)}, without what failed or "
+                  f"was tried on other models; {regulators['known']}. N L H U is the same and no second opinion, "
+                  f"since a plan's U is computed from it; 6 P D {_with_margin(rough)}")  # fmt: skip
+    for flag in counted["thresholds"]:
+        state = "passed" if flag["passed"] else "not passed"
+        doubt = ", but within the margin of 30%" if flag["within_margin"] else ""
+        console.print(f"  {flag['threshold_flop']:.0e} FLOP {state}{doubt}: {flag['rule']}")
 
 
 def _with_margin(way: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from fathom.cost.feasible import Holding, holding
 from fathom.cost.layouts import RANKING, Placed
 from fathom.cost.optimal import Alternative, Lever, compute_optimal, tornado
 from fathom.cost.planfile import Plan
-from fathom.cost.regulators import of_run
+from fathom.cost.regulators_plan import of_run
 from fathom.cost.run import Run
 
 # Tokens of one optimizer step where the plan names none: what published runs from 7B on use, at least one sequence a

@@ -11,11 +11,10 @@ counts are read from the AI Act itself (Regulation (EU) 2024/1689, Article 51(2)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fathom.cost.checks import positive
-from fathom.cost.run import Run
 from fathom.errors import FathomError
 
 MARGIN = 0.30
@@ -109,23 +108,4 @@ def totals(flops_by_purpose: Mapping[str, float]) -> dict[str, Any]:
         "regulators": Compute(sum(counted.values()), "AI Act, Recital 111: " + ", ".join(sorted(counted))).to_dict(),
         "all": {"value": sum(flops_by_purpose.values()), "unit": "FLOP"},
         "not_counted": left,
-    }
-
-
-def of_run(run: Run, device_hours: float) -> dict[str, Any]:
-    """A planned run both ways, beside the FLOPs counted product by product.
-
-    A plan has no measured U: it is the count over N L H, so that the hardware way is the count again. Only a run that
-    has happened, with metered hours and a measured U, has a hardware way of its own.
-    """
-    hardware = hardware_way(1.0, device_hours * 3600, run.peak_flops, min(run.utilisation(device_hours), 1.0))
-    hardware = replace(
-        hardware, method=f"{hardware.method}; U computed from `counted`, so it equals that and checks nothing"
-    )
-    architecture = architecture_way(run.active, run.tokens)
-    return {
-        "hardware_way": hardware.to_dict(),
-        "architecture_way": architecture.to_dict(),
-        "counted": Compute(run.flops, run.flops_method).to_dict(),
-        "ways_agree_within_margin": architecture.low <= hardware.flops <= architecture.high,
     }

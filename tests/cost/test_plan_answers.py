@@ -150,7 +150,17 @@ def test_published_runs_on_file_are_feasible():
 
 def test_the_text_has_components_prefill_and_the_regulators_totals():
     output = " ".join(literal().split())
-    for words in ("FLOPs: routed experts 47%", "prefill ", "their margin of 30%: N L H U", "6 P D"):
+    for words in (
+        "FLOPs: routed experts 47%",
+        "prefill ",
+        "with their margin of 30%",
+        "6 P D",
+        "As regulators count: the final run",
+        "all in",
+        "1e+23 FLOP passed",
+        "1e+25 FLOP not passed",
+        "1e+26 FLOP not passed",
+    ):
         assert words in output
 
 
@@ -274,3 +284,25 @@ def test_the_text_prices_both_phases_and_names_the_ratio_of_the_cache():
                   "For 1M decoded tokens/s", "For 1M input tokens/s"):  # fmt: skip
         assert words in output
     assert "56.9 times less" in output
+
+
+def test_the_regulators_totals_are_named_as_in_a_receipt():
+    """The guidelines count neither ablations nor what failed; those stand in the all-in total alone."""
+    from fathom.cost.omissions import of_every_run
+    from fathom.cost.regulators import totals
+    from fathom.cost.regulators_plan import COMPUTING
+
+    told = json.loads(literal("--json"))["regulators"]
+    assert set(totals({"final": 1.0})) <= set(told)
+    assert set(COMPUTING) <= {line.name for line in of_every_run()}
+    final = told["final_run"]["value"]
+    assert told["regulators"]["value"] == pytest.approx(final)
+    assert told["regulators"]["low"] == pytest.approx(0.7 * final)
+    assert final < told["all"]["low"] < told["all"]["high"]
+    assert set(told["not_counted"]) == {"ablation", "failed"}
+    assert [flag["threshold_flop"] for flag in told["regulators"]["thresholds"]] == [1e23, 1e25, 1e26]
+
+
+def test_a_threshold_within_the_margin_is_said():
+    output = " ".join(literal("--tokens", "380e12").split())  # 9.9e25 FLOP, a hundredth below California's threshold
+    assert "1e+26 FLOP not passed, but within the margin of 30%: California" in output
