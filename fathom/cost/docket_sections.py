@@ -25,6 +25,14 @@ LEFT_OUT = (
     "Nobody publishes these for this run: the ranges are what published accounts of other runs show, each with its "
     "source. A range is not a confidence interval."
 )
+RULE_HEADER = ("operations of an H100", "bandwidth", "link", "source")
+RULES = (
+    "The rule of October 2022 (3A090.a) is for a total processing performance of 4800 or more together with links of "
+    "600 GB/s or more. That of October 2023 asks for no link: 3A090.a is 4800 or more, or 1600 or more with a density "
+    "of 5.92 or more; 3A090.b, sold after notice, is 2400 or more with a density of 1.6 or more, or 1600 or more with "
+    "a density of 3.2 or more. Density is performance over the area of the dies in square millimetres, which few "
+    "makers print. What is not made for datacenters is free below 4800."
+)
 FLEETS = (
     "Usual is what Fathom expects of a training like DeepSeek-V3's on so many of these machines; slow and fast are the "
     "ends of its 80% interval. No run on file had so many."
@@ -163,11 +171,13 @@ def _capacity(trial: Trial) -> Section:
 
 
 def _rule(trial: Trial) -> Section:
+    rows = tuple(rule_rows(trial))
     return Section(
         key="rule",
-        title="The accelerators on file, by the rule's own measure",
-        header=("accelerator", "total processing performance", "operations of an H100", "bandwidth", "link", "source"),
-        rows=tuple(rule_rows(trial)),
+        title="The accelerators on file, by the rules' own measures",
+        paragraphs=(RULES,) if rows else (),
+        header=("accelerator", "total processing performance", "density", "rule of 2022", "rule of 2023", *RULE_HEADER),
+        rows=rows,
         labelled=True,
     )
 

@@ -236,8 +236,11 @@ def rule_rows(trial: Trial) -> Iterator[Row]:
         yield (
             row.device.title,
             f"{row.performance:,.0f}",
+            row.density.shown,
+            row.rule_of_2022,
+            row.rule_of_2023,
             share(row.rate),
             share(row.bandwidth),
             share(row.link),
-            row.device.source,
+            row.device.source + (f"; die: {row.device.die_source}" if row.device.die_source else ""),
         )

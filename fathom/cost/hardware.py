@@ -46,10 +46,17 @@ class Accelerator:
     source_url: str
     seen: bool = True  # whether the source itself was read when the row was checked
     seen_in: str = ""  # what was read instead
+    datacenter: bool = True  # whether it is made or marketed for datacenters
+    bridge_gb_per_second: float = 0.0  # of a bridge that joins pairs, beside the link, both directions together
+    die_mm2: float = 0.0  # logic dies of one device together; 0: not on file
+    die_is_most: bool = False  # the source says no more than that the area is smaller
+    die_source: str = ""
 
     def __post_init__(self) -> None:
         if type(self.seen) is not bool or (self.seen and self.seen_in):
             raise FathomError(f"accelerator '{self.name}': seen is true or false, and seen_in goes with seen = false")
+        if bool(self.die_mm2) != bool(self.die_source):
+            raise FathomError(f"accelerator '{self.name}': die_mm2 and die_source go together")
 
     @property
     def source(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from fathom.cost.export_limits import Density, density, rule_of_2022, rule_of_2023
 from fathom.cost.hardware import Accelerator, accelerators
 
 BITS = {"fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp4": 4}
@@ -20,10 +21,13 @@ AGAINST = "h100"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One accelerator under the rule, with what it has of an H100's rate, bandwidth and link."""
+    """One accelerator under the rules, with what it has of an H100's rate, bandwidth and link."""
 
     device: Accelerator
     performance: float
+    density: Density
+    rule_of_2022: str
+    rule_of_2023: str
     rate: float
     bandwidth: float
     link: float
@@ -32,6 +36,11 @@ class Row:
         return {
             "accelerator": self.device.name,
             "total_processing_performance": self.performance,
+            "die_mm2": self.device.die_mm2 or None,
+            "die_source": self.device.die_source or None,
+            "performance_density": self.density.to_dict(),
+            "rule_of_2022": self.rule_of_2022,
+            "rule_of_2023": self.rule_of_2023,
             "rate_against_h100": self.rate,
             "memory_bandwidth_against_h100": self.bandwidth,
             "link_against_h100": self.link,
@@ -48,18 +57,22 @@ def performance(device: Accelerator) -> float:
 def table() -> tuple[Row, ...]:
     """Every accelerator on file but processors, the strongest first."""
     best = accelerators()[AGAINST]
-    rows = [
-        Row(
-            device=device,
-            performance=performance(device),
-            rate=device.peak_flops("bf16") / best.peak_flops("bf16"),
-            bandwidth=device.memory_gb_per_second / best.memory_gb_per_second,
-            link=device.link_gb_per_second / best.link_gb_per_second,
-        )
-        for device in accelerators().values()
-        if device.kind != "cpu"
-    ]
+    rows = [_row(device, best) for device in accelerators().values() if device.kind != "cpu"]
     return tuple(sorted(rows, key=lambda row: -row.performance))
+
+
+def _row(device: Accelerator, best: Accelerator) -> Row:
+    reached = performance(device)
+    return Row(
+        device=device,
+        performance=reached,
+        density=density(device, reached),
+        rule_of_2022=rule_of_2022(device, reached),
+        rule_of_2023=rule_of_2023(device, reached),
+        rate=device.peak_flops("bf16") / best.peak_flops("bf16"),
+        bandwidth=device.memory_gb_per_second / best.memory_gb_per_second,
+        link=device.link_gb_per_second / best.link_gb_per_second,
+    )
 
 
 def performance_values() -> dict[str, float]:
