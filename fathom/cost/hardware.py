@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -92,9 +92,17 @@ def canonical_precision(precision: str) -> str:
     for word in words:
         if word in PRECISIONS:
             return PRECISIONS[word]
-    close = difflib.get_close_matches(precision.lower(), PRECISIONS, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else f": known are {', '.join(sorted(set(PRECISIONS.values())))}"
-    raise FathomError(f"precision '{precision}' is not known{hint}")
+    hint = did_you_mean(precision, PRECISIONS)
+    known = f": known are {', '.join(sorted(set(PRECISIONS.values())))}"
+    raise FathomError(f"precision '{precision}' is not known{hint or known}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The three nearest of `known` as the end of a sentence; empty where none is near."""
+    close = [f"'{name}'" for name in difflib.get_close_matches(word.lower(), list(known), n=3, cutoff=0.55)]
+    if not close:
+        return ""
+    return f"; did you mean {' or '.join(filter(None, (', '.join(close[:-1]), close[-1])))}?"
 
 
 @cache
@@ -121,6 +129,9 @@ def find(name: str) -> Accelerator | None:
     wanted, table = _plain(name), _names()
     if wanted in table:
         return accelerators()[table[wanted]]
+    closed = _closed_names().get(wanted.replace(" ", ""), set())
+    if len(closed) == 1:
+        return accelerators()[next(iter(closed))]
     inside = [alias for alias in table if len(alias) >= 2 and re.search(rf"\b{re.escape(alias)}\b", wanted)]
     return accelerators()[table[max(inside, key=len)]] if inside else None
 
@@ -134,6 +145,15 @@ def _nearest(name: str) -> str:
 @cache
 def _names() -> dict[str, str]:
     return {_plain(alias): row.name for row in accelerators().values() for alias in (row.name, row.title, *row.aliases)}
+
+
+@cache
+def _closed_names() -> dict[str, set[str]]:
+    """The devices by their names without blanks and other signs: "H 100", "h-100" and "h_100" are one device's."""
+    found: dict[str, set[str]] = {}
+    for alias, name in _names().items():
+        found.setdefault(alias.replace(" ", ""), set()).add(name)
+    return found
 
 
 def _plain(name: str) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from fathom.cost.architecture import Architecture, Experts
-from fathom.cost.hardware import Accelerator
+from fathom.cost.hardware import Accelerator, did_you_mean
 from fathom.cost.inference import (
     BYTES,
     SHARES,
@@ -67,8 +67,9 @@ class Serving:
     def _precision(self) -> str:
         precision = str(self.asked.get("precision", "fp8" if "fp8" in self.device.tflops else "bf16"))
         if precision not in BYTES:
+            hint = did_you_mean(precision, BYTES)
             raise FathomError(
-                f"serving.precision = {precision!r} is not known: it must be bf16, fp8, int8, fp4 or int4"
+                f"serving.precision = {precision!r} is not known: it must be one of {', '.join(BYTES)}{hint}"
             )
         return precision
 

@@ -257,6 +257,8 @@ BAD = [
     ({**V3, "serving": {"context": 4}}, r"serving.context = 4 is questioned"),
     ({**V3, "serving": {"tokens_per_second": -1}}, r"serving.tokens_per_second = -1 cannot be"),
     ({**V3, "serving": {"precision": "int9"}}, r"serving.precision = 'int9' is not known"),
+    (changed(V3, "training", precision="fp3"), r"precision 'fp3' is not known; did you mean 'fp32', 'fp8' or 'fp4'"),
+    ({**V3, "serving": {"precision": "fp3"}}, r"serving.precision = 'fp3' is not known.*did you mean .*'fp8' or 'fp4'"),
     ({**V3, "serving": {"accelerator": "h101"}}, r"'h101' is not on file"),
 ]
 

@@ -25,6 +25,10 @@ from fathom.errors import FathomError
         ("GH200", "gh200"),
         ("AMD EPYC 9R14", "cpu-epyc-genoa"),
         ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "cpu-xeon-sapphire-rapids"),
+        ("H 100", "h100"),
+        ("h_100", "h100"),
+        ("MI-300 X", "mi300x"),
+        ("TPU v 5p", "tpu-v5p"),
     ],
 )
 def test_devices_are_found_as_people_write_them(written, name):
