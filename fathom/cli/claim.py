@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,16 +71,42 @@ def _text(trial: Trial) -> str:
 def _docket(listing: bool, site: Path | None, as_json: bool) -> None:
     from fathom.cost.docket import docket_dict, row, trials
 
-    tried = trials()
-    rows = [row(trial) for trial in tried]
-    if site is not None:
-        from fathom.cost.site import write_site
-
-        pages = write_site(tried, site)
+    if site is None:
+        tried = trials()
+    else:
+        tried, pages = _site(site, as_json)
         click.echo(f"{pages} pages in {site}; open {site / 'index.html'}", err=True)
+    rows = [row(trial) for trial in tried]
     if as_json:
         click.echo(json.dumps(docket_dict(rows), indent=2, ensure_ascii=False, allow_nan=False))
     elif listing:
         from fathom.cost.docket_text import list_text
 
         click.echo(list_text(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0))
+
+
+def _site(site: Path, as_json: bool) -> tuple[list[Trial], int]:
+    """Every claim tried and the site of them written, with the number of its pages."""
+    from fathom.cost.docket import trials
+    from fathom.cost.site import write_site
+
+    with _progress(quiet=as_json) as stage:
+        tried = trials(stage("trying the claims"))
+        return tried, write_site(tried, site, stage("writing their pages"))
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """A bar on stderr for each stage; none where that is no terminal, or where a program reads."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+
+        def stage(name: str) -> Callable[[int, int], None]:
+            task = bar.add_task(name, total=None)
+            return lambda number, total: bar.update(task, completed=number, total=total)
+
+        yield stage

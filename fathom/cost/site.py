@@ -6,7 +6,7 @@ Every page stands alone (styles, script and charts inside it); beside each lie t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -32,16 +32,22 @@ PAGES = "pages"
 MADE_BY = "Made by Fathom"  # in the footer of every page
 
 
-def write_site(trials: Sequence[Trial], folder: Path) -> int:
-    """Write the site into `folder`, new, empty or holding an earlier site; the number of pages."""
+def write_site(
+    trials: Sequence[Trial], folder: Path, done: Callable[[int, int], None] = lambda number, total: None
+) -> int:
+    """Write the site into `folder`, new, empty or holding an earlier site; the number of pages.
+
+    `done` is told after each claim how many of how many are written.
+    """
     claims = _prepared(folder)
     rows = [row(trial) for trial in trials]
     _write(folder / "index.html", _index(rows, trials))
-    for trial in trials:
+    for number, trial in enumerate(trials, start=1):
         stem = claims / trial.claim.id
         _write(stem.parent / f"{stem.name}.html", claim_page(trial, linked=True))
         _write(stem.parent / f"{stem.name}.md", as_markdown(trial))
         _write(stem.parent / f"{stem.name}.json", json.dumps(trial_dict(trial), indent=1, ensure_ascii=False) + "\n")
+        done(number, len(trials))
     _write(folder / "about.html", _about(rows))
     return len(trials) + 2
 

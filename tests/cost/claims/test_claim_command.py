@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fathom.cli import cli
-from fathom.cost.claims import names
+from fathom.cost.claims import names, on_file
 
 ROOT = Path(__file__).resolve().parents[3]
 # Torch and what is slow to import must not be touched by a plain claim.
@@ -104,3 +104,18 @@ def test_a_typing_error_gets_one_sentence_and_no_traceback() -> None:
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "deepseek-v3" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("terminal", "options", "shown"), [(True, (), True), (True, ("--json",), False), (False, (), False)]
+)
+def test_writing_the_site_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terminal: bool, options: tuple[str, ...], shown: bool
+) -> None:
+    """On stderr, for people at a terminal; a program that reads the JSON, or a file, gets none."""
+    monkeypatch.setattr("fathom.cost.docket.all_on_file", lambda: [on_file("deepseek-v3")])
+    told = {"TTY_COMPATIBLE": "1" if terminal else "0", "TERM": "xterm"}
+    result = CliRunner().invoke(cli, ["claim", "--site", str(tmp_path / "site"), *options], env=told)
+    assert result.exit_code == 0, result.output
+    assert ("writing their pages" in result.stderr) is shown
+    assert "writing their pages" not in result.stdout
