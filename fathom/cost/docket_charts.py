@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fathom.cost.docket import Row
+from fathom.cost.omissions import Line
 from fathom.cost.say import count, share, usd
 from fathom.cost.verdict import Trial
 from fathom.cost.verdict_words import Verdict
@@ -99,24 +100,29 @@ def left_out(trial: Trial) -> Chart | None:
     if not ledger.price_usd or not lines:
         return None
     figure, axes = _figure(1.0 + 0.5 * (len(lines) + 1))
-    floor = min([ledger.price_usd, *(line.high_usd or 0 for line in lines)]) / 30
+    floor = _floor(ledger.price_usd, lines)
     names = ["the price itself"]
     axes.plot(ledger.price_usd, 0, "o", color=COLOURS[Verdict.CONSISTENT], markersize=9)
     for place, line in enumerate(lines, start=1):
-        low, high = max(line.low_usd or 0, floor), line.high_usd or 0
+        low, high = line.low_usd or floor, line.high_usd or 0
         colour = "#0b4f8a" if line.omission.adds else SOFT
+        if not line.low_usd:  # nothing has no place on such an axis: the bar runs out of it, with an open end
+            axes.plot(low, place, marker="<", color=colour, markersize=11, clip_on=False)
         axes.plot([low, high], [place, place], color=colour, linewidth=7 if high > low else 0, solid_capstyle="butt")
         if high == low:
             axes.plot(high, place, "D", color=colour, markersize=6)
-        names.append(line.omission.name if line.omission.adds else f"{line.omission.name} *")
+        name = _folded(line.omission.name if line.omission.adds else f"{line.omission.name} *")
+        names.append(name if line.low_usd else f"{name}\n(from \\$0)")  # a plain dollar would begin a formula
+    right = max([ledger.price_usd, *(line.high_usd or 0 for line in lines)])
     axes.set(
         xscale="log",
+        xlim=(floor, right * (right / floor) ** 0.05),
         yticks=range(len(names)),
         ylim=(len(names) - 0.5, -0.6),
         xlabel="US dollars (each mark ten times the last)",
     )
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-    axes.set_yticklabels([_folded(name) for name in names], fontsize=11)
+    axes.set_yticklabels(names, fontsize=11)
     axes.axvline(ledger.price_usd, color=COLOURS[Verdict.CONSISTENT], linewidth=0.8, linestyle=":")
     axes.grid(axis="x", color="#e6e9ec", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -124,7 +130,15 @@ def left_out(trial: Trial) -> Chart | None:
         f"The price ({usd(ledger.price_usd)}) and what it leaves out, as ranges from published accounts. "
         f"* is not added to it."
     )
+    if any(not line.low_usd for line in lines):
+        caption += " An arrow at the left edge: from $0, which has no place on an axis of tens."
     return Chart(_svg(figure, f"{trial.claim.id}: what the price leaves out"), caption)
+
+
+def _floor(price_usd: float, lines: Sequence[Line]) -> float:
+    """The left edge of the axis: a third of the least figure that is above zero."""
+    ends = [end for line in lines for end in (line.low_usd, line.high_usd) if end]
+    return min([price_usd, *ends]) / 3
 
 
 def _short(dollars: float) -> str:

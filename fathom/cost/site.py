@@ -6,11 +6,12 @@ Every page stands alone (styles, script and charts inside it); beside each lie t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fathom import __version__
 from fathom.cost.claim import KINDS, Claim
@@ -27,6 +28,9 @@ from fathom.cost.verdict_physics import published
 from fathom.cost.verdict_rule import table as rule_table
 from fathom.cost.verdict_words import MEANING, Verdict
 from fathom.errors import FathomError
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 PAGES = "pages"
 MADE_BY = "Made by Fathom"  # in the footer of every page
@@ -179,13 +183,22 @@ def _class(verdict: Verdict) -> str:
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("fathom.cost", PAGES),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
+    return environment
+
+
+def _code(text: str) -> Markup:
+    """`text` escaped, what stands between backticks in it as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _render(template: str, **values: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -184,3 +185,18 @@ def test_which_runs_are_counted_is_said_where_their_number_is_shown(folder: Path
     assert f"those\n{judged} and others on file" in about
     assert 'href="about.html#rulers"' in (folder / "index.html").read_text(encoding="utf-8")
     assert set(published().claims) <= {run["claim"] for run in published_runs()}
+
+
+def test_what_stands_between_backticks_is_code_and_nothing_else_is_let_through() -> None:
+    assert str(site._code("as `fathom plan` <b> says")) == "as <code>fathom plan</code> &lt;b&gt; says"
+    page = site.claim_page(try_claim(on_file("deepseek-v3")))
+    assert "<code>fathom plan</code>" in page
+    assert "`" not in re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
+
+
+def test_what_may_cost_nothing_runs_out_of_the_axis_with_its_label() -> None:
+    chart = left_out(try_claim(on_file("deepseek-v3")))
+    assert chart is not None
+    assert "(from $0)" in chart.svg
+    assert "from $0" in chart.caption
+    assert "\\$" not in chart.svg

@@ -74,6 +74,9 @@ phone.onload = () => {{
     const first = phone.contentDocument.querySelector("#docket tbody a").getAttribute("href");
     document.documentElement.dataset.sorted = Math.floor(box.left) + " " + Math.ceil(box.right) + " " + first;
   }}
+  const letters = Array.from(phone.contentDocument.querySelectorAll("figure svg text"));
+  const heights = letters.map((text) => text.getBoundingClientRect().height);
+  document.documentElement.dataset.letters = Math.round(Math.min(...heights, 99));
   document.documentElement.dataset.widths = phone.contentWindow.innerWidth + " " + root.scrollWidth;
 }};
 phone.srcdoc = {page};
@@ -100,6 +103,15 @@ def in_frame(page: str, width: int, tmp_path: Path) -> str:
 def test_no_page_is_wider_than_a_phone(name: str, width: int, tmp_path: Path) -> None:
     page = site.claim_page(try_claim(on_file(name)), linked=True)
     assert widths(page, width, tmp_path) == (width, width)
+
+
+def test_charts_can_be_read_on_a_phone_and_are_scrolled_in_their_own_box(tmp_path: Path) -> None:
+    """The box of a letter is a third higher than its type size: 15 for type of 11 pixels."""
+    page = site.claim_page(try_claim(on_file("deepseek-v3")), linked=True)
+    found = re.search(r'data-letters="(\d+)"', in_frame(page, 320, tmp_path))
+    assert found is not None
+    assert 15 <= int(found[1]) < 99
+    assert widths(page, 320, tmp_path) == (320, 320)
 
 
 @pytest.mark.parametrize("width", [320, 375])
