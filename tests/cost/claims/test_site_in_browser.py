@@ -98,9 +98,9 @@ def in_frame(page: str, width: int, tmp_path: Path) -> str:
     return dump(frame.as_uri(), tmp_path / "profile")
 
 
-@pytest.mark.parametrize("width", [320, 375])
+@pytest.mark.parametrize("width", [320, 375, 1000])
 @pytest.mark.parametrize("name", ["deepseek-v3", "export-controls", "gpt-3"])
-def test_no_page_is_wider_than_a_phone(name: str, width: int, tmp_path: Path) -> None:
+def test_no_page_is_wider_than_a_phone_or_a_desk(name: str, width: int, tmp_path: Path) -> None:
     page = site.claim_page(try_claim(on_file(name)), linked=True)
     assert widths(page, width, tmp_path) == (width, width)
 
