@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fathom.cost.claimed_run import pre_training
 from fathom.cost.interval import Interval
-from fathom.cost.regulators import MARGIN, THRESHOLDS
+from fathom.cost.regulators import MARGIN
 from fathom.cost.say import amount, count, exact, power, share, usd
 from fathom.cost.verdict import Trial, regulators_ways
 from fathom.cost.verdict_words import Verdict
@@ -46,13 +46,12 @@ def _threshold_rows(trial: Trial) -> Iterator[Row]:
         f"of this run alone, by {amount(counted.flops)} as counted and {amount(rough.flops)} as C = 6 P D, which the "
         f"European Commission's guidelines want right within {MARGIN:.0%}"
     )
-    for limit, rule in reversed(THRESHOLDS):
-        stands = {counted.stands(limit), rough.stands(limit)}
-        text = f"{power(limit).removeprefix('1.00 × ')}, {rule}"
-        if stands == {"above"}:
+    for flags in reversed(list(zip(counted.flags, rough.flags, strict=True))):
+        text = f"{power(flags[0]['threshold_flop']).removeprefix('1.00 × ')}, {flags[0]['rule']}"
+        if all(flag["passed"] and not flag["within_margin"] for flag in flags):
             yield "legal threshold passed", text, how
             return
-        if stands != {"below"}:
+        if any(flag["passed"] or flag["within_margin"] for flag in flags):
             yield "legal threshold that may be passed", text, how
 
 

@@ -64,7 +64,8 @@ class Estimate:
             )
         if self.days.median > LONG_DAYS:
             found.append(
-                f"{self.days.median:,.0f} days are more than any run on file took ({fitted()['longest_days']:.0f}): too few devices?"
+                f"{self.days.median:,.0f} days are more than any run on file took "
+                f"({fitted()['longest_days']:.0f}): too few devices?"
             )
         return found
 

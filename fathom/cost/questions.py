@@ -26,16 +26,21 @@ def question_run(run: Run) -> None:
             f"model.active_parameters = {run.active:g} of total_parameters = {run.total:g} is questioned: a token uses "
             f"one in {run.total / run.active:,.0f}, in the sparsest mixtures on file one in 32; {MIXED_UP}"
         )
-    ratio, (low, high) = run.tokens / run.active, TOKENS_PER_PARAMETER
-    if not low <= ratio <= high:
-        raise FathomError(
-            f"training.tokens = {run.tokens:g} for {run.active:g} active parameters is questioned: published runs lie "
-            f"between {low:g} and {high:,} tokens a parameter, this is {say.count(ratio)}; {MIXED_UP}"
-        )
+    question_tokens("training.tokens", run.tokens, run.active)
     if run.flops > MOST_FLOPS:
         raise FathomError(
             f"training.tokens = {run.tokens:g} for {run.active:g} active parameters is questioned: {run.flops:.1g} "
             f"FLOP are thousands of times the largest runs there were (about 5e26); {MIXED_UP}"
+        )
+
+
+def question_tokens(name: str, tokens: float, active: float) -> None:
+    """Stop at more or fewer tokens an active parameter than any run had; `name` is how the figure is called."""
+    ratio, (low, high) = tokens / active, TOKENS_PER_PARAMETER
+    if not low <= ratio <= high:
+        raise FathomError(
+            f"{name} = {tokens:g} for {active:g} active parameters is questioned: published runs lie "
+            f"between {low:g} and {high:,} tokens a parameter, this is {say.count(ratio)}; {MIXED_UP}"
         )
 
 

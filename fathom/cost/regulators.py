@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fathom.cost.checks import positive
 from fathom.errors import FathomError
@@ -49,10 +49,6 @@ class Compute:
     @property
     def high(self) -> float:
         return self.flops * (1 + MARGIN)
-
-    def stands(self, limit: float) -> Literal["above", "below", "within the margin"]:
-        """Whether a threshold is passed whatever the margin, or not, or cannot be told by this count."""
-        return "above" if self.low > limit else "below" if self.high < limit else "within the margin"
 
     @property
     def flags(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from fathom.cost.claim import Claim
 from fathom.cost.figures import UNITS
 from fathom.cost.omissions import OmissionLedger, ledger
 from fathom.cost.parameters import parameters
+from fathom.cost.questions import question_tokens
 from fathom.cost.regulators import Compute, architecture_way
 from fathom.cost.verdict_checks import Finding, findings, values_for
 from fathom.cost.verdict_expect import Expectation, Priced, expectation, priced
@@ -67,6 +68,8 @@ def try_claim(claim: Claim) -> Trial:
     """Try `claim` from first principles. Raises `FathomError` where a figure must be a slip of units."""
     done, found = work(claim), physics(claim)
     _question_shape(claim)
+    if done is not None and (active := active_parameters(claim)) is not None:
+        question_tokens(f"{claim.path}: tokens", done.tokens, active)
     _question_units(claim, found)
     values = values_for(claim, done, found)
     checks = findings(claim, values)
@@ -163,10 +166,15 @@ def _results(claim: Claim, values: dict[str, float]) -> list[tuple[str, float, s
     return [(r.title, expression.evaluate(r.expression, values), r.unit, r.says) for r in claim.results]
 
 
+def active_parameters(claim: Claim) -> float | None:
+    """Parameters that one token uses, as stated or by the published shape."""
+    shape = architecture(claim)
+    return claim.value("active_parameters") or (parameters(shape).active if shape else None)
+
+
 def regulators_ways(claim: Claim, done: Work | None) -> dict[str, Compute]:
     """The run's operations as counted here and as C = 6 P D, called as in a plan; none without tokens."""
-    shape = architecture(claim)
-    active = claim.value("active_parameters") or (parameters(shape).active if shape else None)
+    active = active_parameters(claim)
     if done is None or active is None:
         return {}
     return {"counted": Compute(done.flops, done.method), "architecture_way": architecture_way(active, done.tokens)}

@@ -114,9 +114,19 @@ def test_hours_too_few_for_any_reading_are_tried_and_not_questioned(tmp_path: Pa
 
 
 def test_billions_of_tokens_for_trillions_are_asked_about(tmp_path: Path) -> None:
-    trial = trial_of(GOOD.replace("value = 1e12", "value = 1e9"), tmp_path)
+    trial = trial_of(GOOD.replace("value = 1e12", "value = 4e9").replace("value = 1e5", "value = 4e5"), tmp_path)
     assert str(trial.verdict) == "implausible"
     assert "billions of tokens given for trillions" in trial.reasons[0].text
+
+
+@pytest.mark.parametrize("tokens", ["1e9", "1e15"])
+@pytest.mark.parametrize("hours", ["device_hours = { value = 1e5,", "other_hours = { unit = 'hours', value = 1e5,"])
+def test_tokens_off_by_a_thousand_are_questioned_with_and_without_hours(
+    tokens: str, hours: str, tmp_path: Path
+) -> None:
+    text = GOOD.replace("value = 1e12", f"value = {tokens}").replace("device_hours = { value = 1e5,", hours)
+    with pytest.raises(FathomError, match=r"is questioned: .*thousands, millions or billions"):
+        trial_of(text, tmp_path)
 
 
 def test_a_run_too_slow_by_no_round_factor_is_asked_about(tmp_path: Path) -> None:
