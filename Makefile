@@ -26,7 +26,7 @@ test-slow: .venv/dev.installed
 test-gpu: .venv/dev.installed
 	$(BIN)/python -m pytest -m gpu
 
-# Fills the figures of README.md and benchmarks/README.md in from benchmarks/results.
+# Fills the figures of README.md, docs and benchmarks/README.md in from benchmarks/results.
 docs: .venv/dev.installed
 	$(BIN)/python -m docs.build
 

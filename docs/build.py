@@ -1,9 +1,9 @@
-"""Fills the figures of README.md in from benchmarks/results, and writes benchmarks/README.md from them.
+"""Fills the figures of README.md and docs/*.md in from benchmarks/results, and writes benchmarks/README.md from them.
 
     python -m docs.build           # write
     python -m docs.build --check   # exit 1 where a page is out of date
 
-A figure in README.md stands between `<!-- RESULT: PATH FORMAT -->` and `<!-- / -->`: RESULT is a file of
+A figure in README.md or docs/*.md stands between `<!-- RESULT: PATH FORMAT -->` and `<!-- / -->`: RESULT is a file of
 benchmarks/results without `.json`, PATH a dotted path in it, FORMAT a Python format specification (`.0%` makes
 percent of a share).
 """
@@ -45,8 +45,8 @@ def value_at(document: Any, path: str) -> Any:
     return document
 
 
-def readme(text: str) -> str:
-    """README.md with every figure as its result file has it."""
+def filled(text: str) -> str:
+    """A page with every figure as its result file has it."""
 
     def fill(match: re.Match[str]) -> str:
         value = value_at(result(match["result"]), match["path"])
@@ -164,8 +164,9 @@ def _cell(value: Any) -> str:
 
 def pages() -> dict[Path, str]:
     """What each generated page should hold."""
-    path = ROOT / "README.md"
-    return {path: readme(path.read_text(encoding="utf-8")), ROOT / "benchmarks" / "README.md": benchmarks_page()}
+    marked = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    whole = {path: filled(path.read_text(encoding="utf-8")) for path in marked}
+    return whole | {ROOT / "benchmarks" / "README.md": benchmarks_page()}
 
 
 def main() -> None:

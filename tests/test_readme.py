@@ -86,7 +86,7 @@ def test_a_page_that_is_out_of_date_is_noticed(monkeypatch):
     changed = {**build.result("startup"), "ours": 123.456}
     original = build.result
     monkeypatch.setattr(build, "result", lambda name: changed if name == "startup" else original(name))
-    assert "123.456" in build.readme(README)
+    assert "123.456" in build.filled(README)
 
 
 @pytest.fixture(scope="module")
