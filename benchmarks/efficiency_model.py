@@ -112,6 +112,7 @@ def write(rows: list[Row], model: Fit, held: list[HeldOut], scores: dict[str, An
         "error_high": model.error_high,
         "count_model": model.count_model,
         "developers": model.developers,
+        "most_devices": max(row.run.count for row in rows),
         "longest_days": max(row.device_hours / row.run.count / 24 for row in rows if row.run.count),
         "scores": scores["developer"]["all"],
         "run": [

@@ -77,6 +77,11 @@ class Stage:
     figures: Mapping[str, Figure]
 
 
+def stage_key(name: str) -> str:
+    """A stage's name as it begins the names of its figures in expressions: `pre_training`."""
+    return name.lower().replace(" ", "_").replace("-", "_")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """An identity that the claim's own figures must satisfy.
@@ -160,8 +165,8 @@ class Claim:
         """Every numeric figure by name; a stage's are called `<stage>_<figure>` with underscores for blanks."""
         own = {name: figure.number for name, figure in self.figures.items() if isinstance(figure.value, float)}
         for stage in self.stages:
-            prefix = stage.name.lower().replace(" ", "_").replace("-", "_")
-            own |= {f"{prefix}_{n}": f.number for n, f in stage.figures.items() if isinstance(f.value, float)}
+            numbers = {n: f.number for n, f in stage.figures.items() if isinstance(f.value, float)}
+            own |= {f"{stage_key(stage.name)}_{n}": number for n, number in numbers.items()}
         return own
 
     def all_figures(self) -> list[tuple[str, Figure]]:

@@ -30,6 +30,7 @@ class Row:
     cost_usd: float | None
     cost_is_stated: bool
     utilisation: float | None
+    hours_as_expected: bool | None
     missing: tuple[str, ...]
     unseen: int
 
@@ -53,6 +54,7 @@ def row(trial: Trial) -> Row:
         cost_usd=trial.priced.usd if trial.priced else None,
         cost_is_stated=claim.value("cost_usd") is not None,
         utilisation=found.utilisation if found and not trial.missing else None,
+        hours_as_expected=trial.expected.met if trial.expected else None,
         missing=trial.missing,
         unseen=len(claim.unseen),
     )

@@ -22,8 +22,8 @@ from fathom.cost.verdict import Trial
 from fathom.cost.verdict_words import MEANING, Verdict
 
 LEFT_OUT = (
-    "Nobody publishes these for this run: the ranges are what published accounts of other runs show, each with its "
-    "source. A range is not a confidence interval."
+    "Hardly anybody publishes these. The ranges are what published accounts of a few runs show, each with its source; "
+    "they are not this run's own. A range is not a confidence interval."
 )
 RULE_HEADER = ("operations of an H100", "bandwidth", "link", "source")
 RULES = (

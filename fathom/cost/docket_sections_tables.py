@@ -75,6 +75,12 @@ def _price_rows(trial: Trial) -> Iterator[Row]:
             dollars(money.market),
             f"{money.rent.whose}; {money.rent.source_and_time}",
         )
+    if money.elsewhere is not None:
+        yield (
+            f"price of the hours at the rents of {money.elsewhere_of}, whose 16-bit peak is the same",
+            dollars(money.elsewhere),
+            "those above are the claimant's own",
+        )
     if money.implied_rent is not None:
         yield "rent that the stated price implies", f"{usd(money.implied_rent)} an hour", money.rent.whose
 
@@ -125,9 +131,9 @@ def _hours_text(trial: Trial, hours: Interval, on: str) -> Iterator[str]:
         f"{count(hours.median)}). It is fitted on published runs; eight runs in ten should lie between its ends."
     )
     yield from _stated_against(trial)
-    if wanted.plan_hours is not None:
+    if wanted.plan_hours is not None and wanted.plan_hours != hours:
         yield (
-            f"`fathom plan` has learned from this run too: it answers {count(wanted.plan_hours.low)} to "
+            f"`fathom plan`, whose fit saw runs of {wanted.left_out} too, answers {count(wanted.plan_hours.low)} to "
             f"{count(wanted.plan_hours.high)} (middle {count(wanted.plan_hours.median)})."
         )
 

@@ -62,6 +62,11 @@ class Estimate:
                 f"utilisation is held at {self.prediction.median:.0%}, the most that any run on file got: none is "
                 "like this one (so few devices for such a model), expect less"
             )
+        if self.count > fitted()["most_devices"]:
+            found.append(
+                f"{self.count:,.0f} devices are more than any run on file had ({fitted()['most_devices']:,.0f}), and "
+                "what more of them lose is not known: expect more hours"
+            )
         if self.days.median > LONG_DAYS:
             found.append(
                 f"{self.days.median:,.0f} days are more than any run on file took "

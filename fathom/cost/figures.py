@@ -46,6 +46,8 @@ def check_number(name: str, value: float, where: str) -> float:
     """`value` as a float in the range of `name`; a `FathomError` that says what would be right otherwise."""
     number = float(positive(f"{where}{name}", value, zero=name not in KNOWN))
     kind = KNOWN.get(name)
+    if name == "accelerator_count" and number != int(number):
+        raise FathomError(f"{where}accelerator_count = {number:g} must be a whole number of devices")
     if kind is None or kind.low <= number <= kind.high:
         return number
     hint = f"; {kind.hint}" if kind.hint else ""

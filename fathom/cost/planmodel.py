@@ -10,7 +10,7 @@ from fathom.cost.huggingface import architecture_from_config
 from fathom.cost.models import KnownModel, known_model
 from fathom.cost.parameters import parameters
 from fathom.cost.plankeys import SHAPE, number
-from fathom.cost.questions import question_shape
+from fathom.cost.questions import OTHER_MODEL, question_shape
 from fathom.errors import FathomError
 from fathom.model.config import ModelConfig
 
@@ -75,10 +75,10 @@ def known_in(model: Mapping[str, Any]) -> KnownModel | None:
 
 
 def _check_stated(architecture: Architecture, total: float, active: float) -> None:
-    """A stated size must be that of the shape; half as much again or more is another model."""
+    """A stated size must be that of the shape."""
     count = parameters(architecture)
     for name, stated, counted in (("total", total, count.total), ("active", active, count.active)):
-        if stated and not 0.5 < stated / counted < 1.5:
+        if stated and not 1 / OTHER_MODEL < stated / counted < OTHER_MODEL:
             raise FathomError(
                 f"model.{name}_parameters = {stated:g} is questioned: the named shape has {counted:g}; drop one of them"
             )

@@ -15,6 +15,8 @@ TOTAL_OVER_ACTIVE = 500
 MOST_FLOPS = 1e30
 # Active parameters over 12 x layers x width^2 lie between 0.84 (Falcon) and 2.9 (Grok-1) for every known model.
 SHAPE_FACTOR = 4.0
+# Printed sizes are rounded, and leave embeddings or prediction heads out: never by so much.
+OTHER_MODEL = 1.2
 LARGEST_VOCABULARY = 300_000
 MIXED_UP = "are thousands, millions or billions mixed up?"
 
@@ -45,7 +47,12 @@ def question_tokens(name: str, tokens: float, active: float) -> None:
 
 
 def question_batch(batch_tokens: float, run: Run) -> None:
-    """One optimizer step cannot see more tokens than the whole training."""
+    """One optimizer step sees no more tokens than the whole training, and no less than one sequence."""
+    if 0 < batch_tokens < run.sequence_length:
+        raise FathomError(
+            f"training.batch_tokens = {batch_tokens:g} is questioned: one sequence has {run.sequence_length} tokens "
+            f"(training.sequence_length); {MIXED_UP}"
+        )
     if batch_tokens > run.tokens:
         raise FathomError(
             f"training.batch_tokens = {batch_tokens:g} cannot exceed training.tokens = {run.tokens:g}: it is the "

@@ -71,4 +71,6 @@ def share(value: float) -> str:
 
 
 def times(value: float) -> str:
-    return f"{value:,.0f} times" if value >= 100 else f"{value:.2g} times"
+    if value >= 100:
+        return f"{value:,.0f} times"
+    return f"{value:.3g} times" if 0.9 < value < 1.1 else f"{value:.2g} times"  # never "1 times"

@@ -147,6 +147,7 @@ def _cells(line: Row, searched: str) -> dict[str, Any]:
         "date": line.date,
         "kind": line.kind,
         "verdict": str(line.verdict),
+        "unexpected": line.verdict is Verdict.CONSISTENT and line.hours_as_expected is False,
         "hours": count(line.device_hours) if line.device_hours else "",
         "share": share(line.utilisation) if line.utilisation is not None else "",
         "cost": tilde + usd(line.cost_usd) if line.cost_usd is not None else "",
@@ -160,11 +161,20 @@ def _cells(line: Row, searched: str) -> dict[str, Any]:
 def _searched(trial: Trial) -> str:
     """All text of a claim that a reader may look for it by, with every name of its accelerators and their makers."""
     claim = trial.claim
-    own = (claim.id, claim.title, claim.kind, claim.subject, claim.family, claim.made_by, claim.date, *claim.flags)
+    own = (
+        str(trial.verdict),
+        claim.id,
+        claim.title,
+        claim.kind,
+        claim.subject,
+        claim.family,
+        claim.made_by,
+        claim.date,
+    )
     told = (claim.statement, claim.context, claim.text("accelerator"), claim.text("precision"))
     model = (str(claim.model.get("name", "")),)
     devices = [f"{one.vendor} {one.name} {one.title} {' '.join(one.aliases)}" for one in _devices(claim)]
-    return " ".join((*own, *told, *model, *devices)).lower()
+    return " ".join((*own, *claim.flags, *told, *model, *devices)).lower()
 
 
 def _devices(claim: Claim) -> list[Accelerator]:

@@ -16,7 +16,7 @@ from fathom.cost.claim import Claim
 from fathom.cost.figures import UNITS
 from fathom.cost.omissions import OmissionLedger, ledger
 from fathom.cost.parameters import parameters
-from fathom.cost.questions import question_tokens
+from fathom.cost.questions import OTHER_MODEL, question_tokens
 from fathom.cost.regulators import Compute, architecture_way
 from fathom.cost.verdict_checks import Finding, findings, values_for
 from fathom.cost.verdict_expect import Expectation, Priced, expectation, priced
@@ -38,8 +38,6 @@ from fathom.errors import FathomError
 
 # A utilisation this many times the limit is a slip of units sooner than a claim.
 UNIT_SLIP = (300.0, 3e6)
-# Printed sizes are rounded, and leave embeddings or prediction heads out: never by so much.
-OTHER_MODEL = 1.2
 # From so many devices on, hours on the clock cannot be taken for a fast run's device-hours.
 MANY_DEVICES = 16
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fathom.cost import expression
-from fathom.cost.claim import Check, Claim
+from fathom.cost.claim import Check, Claim, stage_key
 from fathom.cost.flops import decode_flops_per_token, forward_flops_per_token
 from fathom.cost.verdict_physics import (
     NEEDED,
@@ -129,7 +129,7 @@ ROUNDING = 0.03
 def _of_any_run(claim: Claim) -> list[Check]:
     """Identities that hold by the meaning of the words, for files that do not write them out."""
     names, written = claim.numbers(), " ".join(check.expression for check in claim.checks)
-    rows = []
+    rows = _of_stages(claim, written)
     priced = {"device_hours", "price_usd_per_hour", "cost_usd"} <= names.keys() and "price_usd_per_hour" not in written
     if priced and claim.figures["device_hours"].basis == "stated":
         rows.append(
@@ -148,9 +148,31 @@ def _of_any_run(claim: Claim) -> list[Check]:
                 title="Devices times days are the hours",
                 expression="accelerator_count * wall_days * 24",
                 equals="device_hours",
-                tolerance=5 * ROUNDING,  # days are given whole
+                tolerance=ROUNDING + 1 / names["wall_days"],  # days are given whole
                 says="The stated devices for the stated days are the stated hours.",
                 unit="device-hours",
+            )
+        )
+    return rows
+
+
+def _of_stages(claim: Claim, written: str) -> list[Check]:
+    """The stages are the whole; where one of them lacks the figure, no more than the whole."""
+    rows = []
+    for name, unit in (("device_hours", "device-hours"), ("cost_usd", "US dollars")):
+        parts = [f"{stage_key(stage.name)}_{name}" for stage in claim.stages if name in stage.figures]
+        if not parts or name not in claim.figures or any(part in written for part in parts):
+            continue
+        relation: Literal["equals", "at most"] = "equals" if len(parts) == len(claim.stages) else "at most"
+        rows.append(
+            Check(
+                title=f"The stages add up, in {unit}",
+                expression=" + ".join(parts),
+                equals=name,
+                relation=relation,
+                tolerance=ROUNDING,
+                says="The stages are parts of what is stated as the whole.",
+                unit=unit,
             )
         )
     return rows

@@ -10,12 +10,14 @@ from fathom.cost.claimed_run import run_of
 from fathom.cost.claims import on_file
 from fathom.cost.efficiency import published_runs
 from fathom.cost.estimate import Estimate, estimate
-from fathom.cost.hardware import Accelerator
+from fathom.cost.hardware import Accelerator, accelerators
 from fathom.cost.interval import Interval
 from fathom.cost.prices import Price, price
 from fathom.cost.run import Run
 from fathom.cost.verdict_physics import Distribution, Physics, Work, accelerator, hours_of
 
+# A flag of runs whose hours go into writing answers, which the published runs say nothing of.
+OTHER_WORK = "reinforcement-learning"
 # A maker that names no accelerator is priced on this one: what the docket's best-documented runs of its day used.
 ASSUMED_DEVICE = "h100"
 
@@ -76,6 +78,8 @@ class Priced:
     market: Interval | None
     implied_rent: float | None
     rent: Price
+    elsewhere: Interval | None = None  # where all those rents are the claimant's own: the hours on `elsewhere_of`
+    elsewhere_of: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         market = (
@@ -86,6 +90,9 @@ class Priced:
         return {
             "usd": {"value": self.usd, "unit": "US dollars", "method": self.method},
             "at_rents_on_file": market,
+            "at_rents_of_others": self.elsewhere.to_dict("US dollars", f"hours x rent of {self.elsewhere_of}")
+            if self.elsewhere
+            else None,
             "implied_rent_usd_per_hour": self.implied_rent,
             "rent_usd_per_hour": self.rent.usd_per_hour.to_dict("US dollars a device-hour", self.rent.source_and_time),
             "rent_date": self.rent.nearest,
@@ -95,7 +102,7 @@ class Priced:
 
 def expectation(claim: Claim, done: Work | None, runs: Distribution) -> Expectation | None:
     """None where neither tokens nor hours are stated."""
-    if claim.kind != "training" or not runs.values:
+    if claim.kind != "training" or not runs.values or OTHER_WORK in claim.flags:
         return None
     named = claim.text("accelerator")
     device = accelerator(named or ASSUMED_DEVICE)
@@ -177,6 +184,7 @@ def priced(claim: Claim, found: Physics | None) -> Priced | None:
     rent = rent_of(claim, accelerator(claim.text("accelerator")))
     market = rent.usd_per_hour * hours if hours is not None and "price" not in how else None
     usd = cost if cost is not None else (market.median if market else None)
+    other = _rented_by_others(claim, accelerator(claim.text("accelerator")), rent) if market else None
     if usd is None:
         return None
     return Priced(
@@ -185,7 +193,20 @@ def priced(claim: Claim, found: Physics | None) -> Priced | None:
         market=market,
         implied_rent=cost / hours if cost is not None and hours and market else None,
         rent=rent,
+        elsewhere=rent_of(claim, other).usd_per_hour * hours if other and hours else None,
+        elsewhere_of=other.title if other else "",
     )
+
+
+def _rented_by_others(claim: Claim, device: Accelerator, rent: Price) -> Accelerator | None:
+    """Where every rent of `device` on file is the claimant's own: one of the same peak that others have rented."""
+    if not all(row.provider and row.provider in claim.made_by for row in rent.entries):
+        return None
+    alike = (
+        one for one in accelerators().values()
+        if one.name != device.name and one.vendor == device.vendor and one.peak_flops() == device.peak_flops()
+    )  # fmt: skip
+    return next((one for one in alike if not rent_of(claim, one).stands_in), None)
 
 
 def rent_of(claim: Claim, device: Accelerator) -> Price:

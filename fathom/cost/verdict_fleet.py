@@ -11,7 +11,7 @@ from fathom.cost.claims import on_file
 from fathom.cost.efficiency import predict
 from fathom.cost.hardware import Accelerator
 from fathom.cost.interval import Interval
-from fathom.cost.verdict_physics import Physics, accelerator, work
+from fathom.cost.verdict_physics import Physics, accelerator, assumed, work
 
 SECONDS_A_YEAR = 365 * 86400
 YARDSTICK = "deepseek-v3"
@@ -70,9 +70,9 @@ class CounterClaim:
 def counter_claim(claim: Claim, physics: Physics) -> CounterClaim | None:
     """The alleged 50,000 H100 doing this claim's work, at the utilisation that the claim implies.
 
-    None for a claim that hardware rules out: its utilisation could not be carried over.
+    None for a claim that hardware rules out, and where the utilisation stands on what is assumed.
     """
-    if physics.share_of_limit > 1:
+    if physics.share_of_limit > 1 or assumed(claim):
         return None
     device = accelerator(ALLEGED_DEVICE)
     why = f"as {claim.subject} on {physics.device.title}, by its own figures"

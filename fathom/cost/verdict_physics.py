@@ -9,6 +9,7 @@ from typing import Any
 
 from fathom.cost.architecture import Architecture
 from fathom.cost.claim import Claim
+from fathom.cost.claimed_run import pre_training
 from fathom.cost.claims import flagged
 from fathom.cost.flops import training_flops
 from fathom.cost.hardware import Accelerator
@@ -171,11 +172,12 @@ def physics(claim: Claim) -> Physics | None:
 
 def _hours_of_the_work(claim: Claim) -> tuple[float | None, str]:
     """The hours in which the claim's tokens were worked on: of a run told in stages, those of pre-training."""
-    for stage in claim.stages:
-        if stage.name.lower().startswith("pre-training") and "device_hours" in stage.figures:
-            figure = stage.figures["device_hours"]
-            return figure.number, f"{figure.basis} device-hours of pre-training"
-    return hours_of(claim)
+    whole, how = hours_of(claim)
+    stage = pre_training(claim)
+    figure = stage.figures.get("device_hours") if stage else None
+    if figure is None or (whole is not None and figure.number > whole):  # a part is not more than the whole
+        return whole, how
+    return figure.number, f"{figure.basis} device-hours of pre-training"
 
 
 def hours_of(claim: Claim) -> tuple[float | None, str]:
@@ -217,8 +219,16 @@ def missing(claim: Claim) -> list[str]:
         "accelerator": bool(claim.text("accelerator")),
         "device_hours": hours_of(claim)[0] is not None,
     }
-    assumed = {name for name in NEEDED if name in claim.figures and claim.figures[name].basis == "assumed"}
-    return [name for name in NEEDED if not has[name] or name in assumed]
+    return [name for name in NEEDED if not has[name] or name in assumed(claim)]
+
+
+def assumed(claim: Claim) -> list[str]:
+    """Names of the needed figures, the precision among them, that neither the claimant nor the maker has stated."""
+    behind = {name: [name] for name in (*NEEDED, "precision")}
+    if "device_hours" not in claim.figures:
+        behind["device_hours"] = ["accelerator_count", "wall_days"]
+    basis = {name: figure.basis for name, figure in claim.figures.items()}
+    return [name for name, parts in behind.items() if any(basis.get(part) == "assumed" for part in parts)]
 
 
 @cache

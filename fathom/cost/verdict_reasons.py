@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fathom.cost.claim import Claim
 from fathom.cost.say import amount, count, in_unit, share, times
 from fathom.cost.verdict_checks import Finding, describe
-from fathom.cost.verdict_physics import NEEDED, Distribution, Physics
+from fathom.cost.verdict_physics import Distribution, Physics, assumed
 from fathom.cost.verdict_words import Reason, Verdict
 
 # Beyond the fastest published run by this factor a figure is implausible: the runs on file are a sample. Slow is always
@@ -18,12 +18,11 @@ FASTER, SLOWER = 1.1, 10.0
 def of_physics(claim: Claim, found: Physics, runs: Distribution) -> list[Reason]:
     """Against the peak of the hardware, then against the published runs; on assumed figures neither tells anything."""
     told = _of_physics(found, runs)
-    figures = [claim.figures[name] for name in (*NEEDED, "precision") if name in claim.figures]
-    assumed = [figure.name for figure in figures if figure.basis == "assumed"]
-    if not assumed:
+    names = assumed(claim)
+    if not names:
         return [told]
     text = (
-        f"Whether it can be true cannot be told: the claim does not say {describe(assumed)}. What stands below in "
+        f"Whether it can be true cannot be told: the claim does not say {describe(names)}. What stands below in "
         f"their place is assumed here. On these assumptions, and on no others: {told.text}"
     )
     return [Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text)]
@@ -76,7 +75,7 @@ def _slip(found: Physics, runs: Distribution) -> str:
         return f"The tokens are few for the hours, or the hours many, by about {times(short)}: is a unit mixed up?"
     return (
         f"A thousand times the work would make it an ordinary run: are billions of tokens given for trillions "
-        f"({count(1000 * found.work.tokens)}), or millions of parameters for billions?"
+        f"({count(1000 * found.work.tokens)}), millions of parameters for billions, or a thousand times the hours?"
     )
 
 

@@ -71,7 +71,7 @@ def _row(device: Accelerator, best: Accelerator) -> Row:
         rule_of_2023=rule_of_2023(device, reached),
         rate=device.peak_flops("bf16") / best.peak_flops("bf16"),
         bandwidth=device.memory_gb_per_second / best.memory_gb_per_second,
-        link=device.link_gb_per_second / best.link_gb_per_second,
+        link=max(device.link_gb_per_second, device.bridge_gb_per_second) / best.link_gb_per_second,
     )
 
 

@@ -135,6 +135,39 @@ def test_a_run_too_slow_by_no_round_factor_is_asked_about(tmp_path: Path) -> Non
     assert "is a unit mixed up?" in trial.reasons[0].text
 
 
+STAGE = """
+[[stage]]
+name = "{name}"
+figures.device_hours = {{ value = {hours}, source = "paper", where = "Table 3" }}
+"""
+
+
+@pytest.mark.parametrize("hours", [(9e4, 9e4), (1.5e5,), (5e4, 4e4)])
+def test_stages_that_are_not_the_whole_contradict_it(hours: tuple[float, ...], tmp_path: Path) -> None:
+    stages = "".join(
+        STAGE.format(name=n, hours=h) for n, h in zip(("pre-training", "post-training"), hours, strict=False)
+    )
+    assert str(trial_of(GOOD + stages, tmp_path).verdict) == "implausible"
+    fitting = "".join(STAGE.format(name=n, hours=h) for n, h in (("pre-training", 9e4), ("post-training", 1e4)))
+    assert str(trial_of(GOOD + fitting, tmp_path).verdict) == "consistent"
+
+
+def test_no_stage_makes_an_impossible_whole_possible(tmp_path: Path) -> None:
+    whole = GOOD.replace("value = 1e5", "value = 1.5e4")
+    assert str(trial_of(whole, tmp_path).verdict) == "impossible"
+    assert str(trial_of(whole + STAGE.format(name="pre-training", hours=9e4), tmp_path).verdict) == "impossible"
+
+
+@pytest.mark.parametrize(("days", "verdict"), [(16.3, "consistent"), (14, "implausible"), (19, "implausible")])
+def test_devices_and_days_give_the_hours_within_a_day(days: float, verdict: str, tmp_path: Path) -> None:
+    assert str(trial_of(extra(accelerator_count=256, wall_days=days), tmp_path).verdict) == verdict
+
+
+def test_half_an_accelerator_is_none(tmp_path: Path) -> None:
+    with pytest.raises(FathomError, match="must be a whole number of devices"):
+        trial_of(extra(accelerator_count=2.5), tmp_path)
+
+
 def test_a_price_off_by_a_thousand_is_questioned(tmp_path: Path) -> None:
     with pytest.raises(FathomError, match="thousands, millions or billions"):
         trial_of(extra(price_usd_per_hour=2.0, cost_usd=200.0), tmp_path)

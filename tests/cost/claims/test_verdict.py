@@ -73,9 +73,37 @@ def test_v3_stage_by_stage_is_priced_as_its_table_1() -> None:
 
 
 def test_r1_hours_are_rebuilt_from_512_devices() -> None:
+    """The sums hold; whether the work can be done in the hours nobody can tell, as the tokens were not published."""
     trial = try_claim(on_file("deepseek-r1"))
-    assert trial.verdict is Verdict.CONSISTENT
+    assert {finding.outcome for finding in trial.findings} == {"holds"}
     assert finding(trial, "512 devices") == (512 * (198 + 80) + 5000, 147e3)
+    assert trial.verdict is Verdict.CANNOT_BE_TOLD
+    assert trial.missing == ("tokens",)
+    assert trial.expected is None
+
+
+def test_one_stage_of_a_model_is_tried_alike_whoever_made_it() -> None:
+    for name in ("deepseek-r1", "minimax-m1"):
+        trial = try_claim(on_file(name))
+        assert trial.verdict is Verdict.CANNOT_BE_TOLD
+        total = trial.omissions.total_usd
+        assert total is not None
+        assert total[1] > total[0] > (trial.omissions.price_usd or 0)
+
+
+def test_rents_that_are_the_claimants_own_stand_beside_those_of_others() -> None:
+    money = trial_dict(try_claim(on_file("deepseek-v3")))["price"]
+    assert money["at_rents_on_file"]["median"] == pytest.approx(5.576e6, rel=0.01)
+    assert money["at_rents_of_others"]["low"] > money["at_rents_on_file"]["median"]
+    assert trial_dict(try_claim(on_file("llama-3-8b")))["price"]["at_rents_of_others"] is None
+
+
+def test_hours_of_assumed_machines_are_assumed() -> None:
+    """OpenAI gave no machines of GPT-3; Google's authors assumed 10,000."""
+    trial = try_claim(on_file("gpt-3"))
+    assert trial.verdict is Verdict.CANNOT_BE_TOLD
+    assert "device_hours" in trial.missing
+    assert trial.counter is None
 
 
 def test_the_inference_day_is_rebuilt_from_tokens_and_speeds() -> None:
