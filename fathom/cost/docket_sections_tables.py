@@ -229,7 +229,10 @@ def capacity_rows(trial: Trial) -> Iterator[Row]:
     yield "utilisation to expect", *(share(f.utilisation) for f in found.fleets)
     yield "operations a year", *(amount(f.flops_a_year) for f in found.fleets)
     yield "runs the size of DeepSeek-V3 a year", *(count(found.runs_a_year(f)) for f in found.fleets)
-    yield "time for one such run", *(_days(f.days_for(found.yardstick_flops)) for f in (slow, usual, fast))
+    yield (
+        "time for one such run, if all of them could work on it",
+        *(_days(f.days_for(found.yardstick_flops)) for f in (slow, usual, fast)),
+    )
 
 
 def rule_rows(trial: Trial) -> Iterator[Row]:

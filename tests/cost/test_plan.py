@@ -240,6 +240,8 @@ BAD = [
     (changed(SIZES, "model", total_parameters=70e9, active_parameters=7e6), r"a token uses one in 10,000"),
     (changed(SIZES, "training", tokens=1e16), r"is questioned"),
     (changed(SIZES, "training", batch_tokens=1e14), r"batch_tokens = 1e\+14 cannot exceed"),
+    (changed(V3, "training", batch_tokens=10), r"batch_tokens = 10 is questioned: one sequence has 4096"),
+    (changed(V3, "model", total_parameters=871e9), r"total_parameters = 8.71e\+11 is questioned: the named shape has"),
     (changed(SIZES, "model", active_parameters=70e9), r"cannot exceed model.total_parameters.*exchanged"),
     (changed(SIZES, "model", total_parameters=7, active_parameters=7), r"write billions out"),
     (changed(SIZES, "training", tokens=5e7), r"for 7e\+09 active parameters is questioned.*mixed up"),
@@ -332,3 +334,9 @@ def test_a_chart_is_drawn(tmp_path):
     assert "<svg" in chart.read_text()
     wrong = CliRunner().invoke(command, [*options[:-1], str(tmp_path / "plan.doc")])
     assert "must end in .svg" in str(wrong.exception)
+
+
+def test_more_devices_than_any_run_had_is_said() -> None:
+    few, many = (plan_from(changed(V3, "cluster", count=count)) for count in (2048, 1_000_000))
+    assert not any("more than any run on file had" in note for note in Answer(few).notes)
+    assert any("1,000,000 devices are more than any run on file had" in note for note in Answer(many).notes)
