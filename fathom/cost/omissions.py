@@ -50,8 +50,8 @@ class OmissionLedger:
 
     @property
     def total_usd(self) -> tuple[float, float] | None:
-        """Price and all lines that add to it, low and high; None without a price."""
-        if self.price_usd is None or self.refused:
+        """Price and all lines that add to it, low and high; None without a price, or where nothing is known to add."""
+        if self.price_usd is None or self.refused or not self.lines:
             return None
         added = [line for line in self.lines if line.omission.adds]
         low = sum(line.low_usd or 0 for line in added)
