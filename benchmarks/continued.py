@@ -2,8 +2,9 @@
 
     python -m benchmarks.continued [--text FILE] [--minutes 5]
 
-Held-out bits per byte before and after (they must fall by 15%), the answers to general questions before and after, and
-the bill. The held-out documents are none of those trained on; the whole command counts as the budget.
+Bits per byte on all held-out documents before and after (they should fall by 15%), scored after the command, which
+itself has time for a part of them only; the answers to general questions before and after, and the bill. The held-out
+documents are none of those trained on; the whole command counts as the budget.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.machine import machine
 
@@ -44,6 +47,17 @@ def answers(model: str, runs: str) -> list[str]:
     return [fathom("chat", model, "--prompt", question, *asked)["answer"] for question in QUESTIONS]
 
 
+def scored(model: str, runs: str, folder: Path) -> dict[str, Any]:
+    """Bits per byte on every held-out document of the run's data."""
+    from fathom.cli.models import open_model
+    from fathom.evaluate.perplexity import held_out_bits_per_byte
+    from fathom.train.run_folder import RunFolder
+
+    decoder, recipe = open_model(model, runs=runs).decoder, RunFolder(folder).recipe()
+    decoder.compute_dtype = torch.bfloat16
+    return held_out_bits_per_byte(decoder, recipe.data.prepared, recipe.train.sequence_length)
+
+
 def measure(text: Path, minutes: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as runs:
         started = time.monotonic()
@@ -51,7 +65,8 @@ def measure(text: Path, minutes: float) -> dict[str, Any]:
         document = fathom("train", str(text), "--from", "smollm2", *budget)
         seconds = time.monotonic() - started
         bill = document["bill"]
-        before, after = (document[when]["bits_per_byte"] for when in ("before", "after"))
+        whole = [scored(model, runs, Path(document["folder"])) for model in ("smollm2", "mine")]
+        before, after = (part["bits_per_byte"] for part in whole)
         asked = zip(QUESTIONS, answers("smollm2", runs), answers("mine", runs), strict=True)
         return {
             "benchmark": NAME,
@@ -61,7 +76,10 @@ def measure(text: Path, minutes: float) -> dict[str, Any]:
             "steps": document["steps"],
             "bits_per_byte_before": before,
             "bits_per_byte_after": after,
+            "held_out_tokens": whole[0]["tokens"],
+            "held_out_bytes": whole[0]["bytes"],
             "fall": 1 - after / before,
+            "fall_as_the_command_saw_it": -document["change"],
             "passes": 1 - after / before >= FALL,
             "answers": [{"question": q, "before": b, "after": a} for q, b, a in asked],
             "joules": bill["joules"]["likely"],

@@ -17,7 +17,7 @@ from fathom.errors import FathomError, MissingExtra
 
 # verb -> (module in this package, one-line help)
 VERBS = {
-    "demo": ("demo", "Train a DeepSeek-style model and its LLaMA-style twin here, compare them, talk to the winner."),
+    "demo": ("demo", "Train a DeepSeek-style model and its LLaMA-style twin here, compare them, talk to the first."),
     "train": ("train", "Turn your text and a budget into a model."),
     "chat": ("chat", "Talk to a model: one of your runs, a folder, a GGUF file, or a published one."),
     "runs": ("runs", "List every run of this workspace, failed ones too, and what each took."),

@@ -102,7 +102,8 @@ class Terminal:
             for part, piece in pieces:
                 if (part == "thinking") != dimmed:
                     dimmed = part == "thinking"
-                    sys.stdout.write((_DIM if dimmed else _PLAIN) if self.colour else "" if dimmed else "\n")
+                    colour = (_DIM if dimmed else _PLAIN) if self.colour else ""
+                    sys.stdout.write(colour if dimmed else f"{colour}\n")
                 sys.stdout.write(piece)
                 sys.stdout.flush()
                 if interrupted.is_set():

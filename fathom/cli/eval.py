@@ -29,7 +29,8 @@ _SEQUENCE_LENGTH = 512  # for a model that is no run of ours: longer windows cha
     "texts",
     multiple=True,
     metavar="PATH",
-    help=f"Score this text instead of what the run held out (other models: {DEFAULT_TEXT}).",
+    help="Score what training on this text would hold out, instead of what the run held out (other models: "
+    f"{DEFAULT_TEXT}).",
 )
 @click.option("--no-text", is_flag=True, help="Ask problems only.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which held-out problems.")

@@ -29,17 +29,22 @@ def command(runs: Path | None, as_json: bool) -> None:
     from fathom.ledger import show
 
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold", min_width=12)
+    table.add_column("run", overflow="fold", min_width=8)  # the one that gives way where a terminal is narrow
     for name in ("purpose", "status", "started"):
         table.add_column(name, no_wrap=True)
     for name in ("time", "energy", "dollars"):
         table.add_column(name, no_wrap=True, justify="right")
+    rows = []
     for line in lines:
         joules, usd, started = line["joules"], line["usd"], line["started"][5:16].replace("T", " ")
         cells = [line["purpose"], line["status"], started, show.seconds(line["seconds"])]
         energy = f"{'~' if joules['low'] != joules['high'] else ''}{show.scaled(joules['likely'], 'J')}"
         dollars = "unknown" if usd["median"] is None else f"~${show.figure(show.round_up(usd['median']))}"
-        table.add_row(Text(line["run"]), *cells, energy, dollars)
+        rows.append([line["run"], *cells, energy, dollars])
+    for column, texts in zip(table.columns[1:], list(zip(*rows, strict=True))[1:], strict=False):
+        column.min_width = max(map(len, texts))
+    for name, *cells in rows:
+        table.add_row(Text(name), *cells)
     console = Console(highlight=False)
     console.print(table)
     console.print("~ the middle of an interval, modelled; fathom receipt RUN says how wide it is and why")

@@ -15,11 +15,12 @@ import click
 @click.option("--from", "start_from", default="", help="Go on from a model: smollm2, hf:ORG/NAME, a folder, a run.")
 @click.option("--recipe", default="", help="A recipe's name or TOML file, instead of the budget's choice.")
 @click.option("--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE", help="Override any key of the recipe.")
+@click.option("--text-column", default="", help="Column that holds the text (default: text); a dotted path if nested.")
 @click.option("--size", default="", help="A shape instead of the budget's choice: tiny, small, medium, large, xlarge.")
 @click.option("--name", default="", help="The run's name (default: told from the request).")
 @click.option("--runs", type=click.Path(path_type=Path), help="The workspace (default: FATHOM_RUNS, else ./runs).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(as_json: bool, runs: Path | None, **asked: Any) -> None:
+def command(as_json: bool, runs: Path | None, text_column: str, **asked: Any) -> None:
     """Train a model on PATHS: files and folders of text, Markdown, code, JSONL or Parquet, hf:NAME, builtin:stdlib.
 
     The same command again continues a run that was interrupted, exactly.
@@ -33,6 +34,8 @@ def command(as_json: bool, runs: Path | None, **asked: Any) -> None:
     from fathom.train.request import Request
 
     asked["paths"], asked["sets"] = list(asked["paths"]), list(asked["sets"])
+    if text_column:
+        asked["sets"].append(f"data.text_column={text_column}")
     request = Request(**asked, runs=workspace_dir(runs))
     parallel = Parallel.from_environment()
     with TrainDisplay(quiet=not parallel.writes) as display:

@@ -80,7 +80,12 @@ class TrainDisplay(Display):
 
     def evaluated(self, name: str, results: dict[str, Any]) -> None:
         if results["bits_per_byte"] is not None:
-            self.console.print(f"held-out, {name}: {results['bits_per_byte']:.4f} bits per byte", markup=False)
+            scored = sum(domain["documents"] for domain in results["domains"].values())
+            self.console.print(
+                f"held-out, {name}: {results['bits_per_byte']:.4f} bits per byte (on {results['tokens']:,} tokens of "
+                f"{scored} documents)",
+                markup=False,
+            )
 
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
@@ -116,7 +121,7 @@ def print_outcome(document: dict[str, Any]) -> None:
         if document["before"]:
             before = document["before"]["domains"][domain]["bits_per_byte"]
             cells = [f"{before:.4f}", cells[0], f"{after['bits_per_byte'] / before - 1:+.1%}"]
-        table.add_row(domain, *cells)
+        table.add_row(f"{domain} ({after['tokens']:,} tokens of {after['documents']} documents)", *cells)
     console.print(table)
     bill = document["bill"]
     console.print(

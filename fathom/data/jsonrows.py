@@ -45,7 +45,7 @@ def read_json_rows(path: Path, stream: BinaryIO, counts: ReadCounts) -> Iterator
 def _reason(error: Exception, passed: int) -> str:
     """What is wrong and at which character, counted from 1."""
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {passed + error.pos + 1}"
+        return f"{error.msg.removesuffix(' at')} at character {passed + error.pos + 1}"
     what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
     return f"{what}, in the value at character {passed + 1}"
 

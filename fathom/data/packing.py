@@ -47,6 +47,26 @@ def pack(offsets: np.ndarray, sequence_length: int) -> Packing:
     )
 
 
+def pack_pieces(starts: np.ndarray, lengths: np.ndarray, sequence_length: int) -> Packing:
+    """Plan for pieces that were chosen already, none longer than a row (see `pieces_of`)."""
+    order, sizes = _pack_short(lengths, sequence_length)
+    return Packing(
+        row_offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64),
+        starts=starts[order].astype(np.uint64),
+        lengths=lengths[order].astype(np.uint32),
+    )
+
+
+def pieces_of(offsets: np.ndarray, sequence_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pieces that documents are cut into, in order: first tokens, lengths in pairs, and whose they are."""
+    pairs = np.maximum(np.diff(offsets.astype(np.int64)) - 1, 0)
+    counts = -(-pairs // sequence_length)
+    document = np.repeat(np.arange(len(pairs)), counts)
+    before = _counting(counts) * sequence_length
+    lengths = np.minimum(pairs[document] - before, sequence_length)
+    return offsets[:-1].astype(np.int64)[document] + before, lengths, document
+
+
 def _counting(counts: np.ndarray) -> np.ndarray:
     """0, 1, ..., counts[0] - 1, 0, 1, ..., counts[1] - 1, ..."""
     total = int(counts.sum())

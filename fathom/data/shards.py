@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from fathom.data.packing import Packing, load_or_pack, pack
+from fathom.data.packing import Packing, load_or_pack, pack, pack_pieces, pieces_of
 from fathom.data.records import Manifest, ShardEntry, SourceEntry
 from fathom.data.shuffle import Permutation, interleave
 from fathom.errors import FathomError
@@ -93,6 +93,15 @@ class Shard:
         first = start // 8
         bits = np.unpackbits(self.mask[first : (start + length + 7) // 8], bitorder="little")
         return bits[start - 8 * first : start - 8 * first + length].astype(bool)
+
+    def bytes_of(self, start: int, length: int, document: int, control_ids: Sequence[int]) -> float:
+        """Bytes of the text in a piece: its share, by tokens that spell text, of its document's."""
+
+        def spelling(first: int, last: int) -> int:
+            return int((~np.isin(self.tokens[first:last], control_ids)).sum())
+
+        whole = spelling(int(self.offsets[document]) + 1, int(self.offsets[document + 1]))
+        return int(self.num_bytes[document]) * spelling(start + 1, start + 1 + length) / whole if whole else 0.0
 
 
 def _map(path: Path, dtype: np.dtype, expected_bytes: int) -> np.ndarray:
@@ -275,15 +284,16 @@ class Batches:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out documents of one domain. Iterating gives `Batch`es that cover every token once.
+    """Held-out text of one domain. Iterating gives `Batch`es that cover every token of it once.
 
-    Control tokens are masked out: they carry none of the text's bytes, so the sum of bits over `loss_mask` divided by
-    `num_bytes` compares models of different tokenizers.
+    All documents, or pieces of them taken at equal distances through all of them: a few whole ones would say what those
+    few are like. Control tokens are masked out: they carry none of the text's bytes, so the sum of bits over
+    `loss_mask` divided by `num_bytes` compares models of different tokenizers.
     """
 
     domain: str
     num_documents: int
-    num_bytes: int  # UTF-8 bytes of the text that the masked targets spell
+    num_bytes: int  # UTF-8 bytes of the text that the masked targets spell; of a piece, its share of its document's
     num_tokens: int  # pairs, before masking
     _parts: tuple[tuple[int, Shard, Packing], ...]
     _shape: tuple[int, int]
@@ -293,28 +303,50 @@ class HeldOut:
     def open(
         cls, directory: Path, manifest: Manifest, domain: str, sequence_length: int, rows: int, max_tokens: int | None
     ) -> HeldOut:
-        parts, documents, num_bytes, tokens = [], 0, 0, 0
+        """About `max_tokens` of the domain, a piece at least; all of it without."""
         if domain not in manifest.domains:
             raise FathomError(f"the data has no domain {domain!r}; it has {', '.join(manifest.domains)}")
-        for source_id, source in enumerate(manifest.sources):
-            entry = source.held_out
-            if source.domain != domain or not entry.documents:
+        found = [
+            (source_id, Shard(directory, source.held_out, manifest.token_dtype))
+            for source_id, source in enumerate(manifest.sources)
+            if source.domain == domain and source.held_out.documents
+        ]
+        tokens = sum(len(shard.tokens) - shard.entry.documents for _, shard in found)
+        shape = (rows, sequence_length)
+        if max_tokens is None or tokens <= max_tokens:
+            parts = tuple(
+                (source_id, shard, pack(np.asarray(shard.offsets), sequence_length)) for source_id, shard in found
+            )
+            documents, num_bytes = (
+                sum(shard.entry.documents for _, shard in found),
+                sum(int(shard.num_bytes.sum()) for _, shard in found),
+            )
+            return cls(domain, documents, num_bytes, tokens, parts, shape, manifest)
+        return cls._sampled(domain, found, shape, manifest, max_tokens / tokens)
+
+    @classmethod
+    def _sampled(
+        cls, domain: str, found: list[tuple[int, Shard]], shape: tuple[int, int], manifest: Manifest, share: float
+    ) -> HeldOut:
+        parts, documents, tokens, num_bytes = [], 0, 0, 0.0
+        cut = [pieces_of(np.asarray(shard.offsets), shape[1]) for _, shard in found]
+        total = sum(len(starts) for starts, _, _ in cut)
+        count = max(1, round(total * share))
+        chosen = ((np.arange(count) + 0.5) * total / count).astype(np.int64)
+        first = 0
+        for (source_id, shard), (starts, lengths, document) in zip(found, cut, strict=True):
+            mine = chosen[(chosen >= first) & (chosen < first + len(starts))] - first
+            first += len(starts)
+            if not len(mine):
                 continue
-            shard = Shard(directory, entry, manifest.token_dtype)
-            count = entry.documents
-            if max_tokens is not None:
-                room = max(0, max_tokens - tokens)
-                count = int(np.searchsorted(shard.offsets, room, side="right")) - 1
-                if count < entry.documents and int(shard.offsets[count + 1]) - room < room - int(shard.offsets[count]):
-                    count += 1  # a long document that overshoots by less than leaving it out would fall short
-                count = max(count, 0 if documents else 1)  # at least one document
-            if not count:
-                continue
-            offsets = np.asarray(shard.offsets[: count + 1])
-            documents, tokens = documents + count, tokens + int(offsets[-1]) - count
-            num_bytes += int(shard.num_bytes[:count].sum())
-            parts.append((source_id, shard, pack(offsets, sequence_length)))
-        return cls(domain, documents, num_bytes, tokens, tuple(parts), (rows, sequence_length), manifest)
+            documents += len(np.unique(document[mine]))
+            tokens += int(lengths[mine].sum())
+            num_bytes += sum(
+                shard.bytes_of(int(starts[i]), int(lengths[i]), int(document[i]), manifest.tokenizer.control_ids)
+                for i in mine
+            )
+            parts.append((source_id, shard, pack_pieces(starts[mine], lengths[mine], shape[1])))
+        return cls(domain, documents, round(num_bytes), tokens, tuple(parts), shape, manifest)
 
     def __iter__(self) -> Iterator[Batch]:
         rows, sequence_length = self._shape

@@ -73,7 +73,7 @@ def budget_seconds(budget: Budget, billed: list[dict[str, Any]] | None = None) -
     seconds = budget.amount if budget.unit == "seconds" else _bought(budget, billed or billed_devices())
     if seconds < MINIMUM_SECONDS:
         raise FathomError(
-            f"--budget {budget.text!r} is {seconds:.3g} seconds of this machine, and a run needs at least "
+            f"--budget {budget.text!r} is {seconds:.3g} s of this machine, and a run needs at least "
             f"{MINIMUM_SECONDS:.0f}"
         )
     if seconds > MAXIMUM_SECONDS:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fathom.cost.flops import forward_flops_per_token
-from fathom.data.sources import open_sources
+from fathom.data import sources as data
 from fathom.errors import FathomError
 from fathom.evaluate.perplexity import held_out_bits_per_byte
 from fathom.ledger import Ledger, receipt
@@ -130,7 +130,7 @@ class Job:
         recipe = self.folder.recipe() if self.resumed else self._asked_recipe()
         check_memory(recipe, self.parallel.device, self.parallel.world)
         if not self.resumed:
-            open_sources(self._paths(recipe))  # a path that is not there is said before a run folder exists
+            self._sources(recipe)  # a path that is not there is said before a run folder exists
             self.folder.write_recipe(recipe)
         details = {"measured_peak_flops_per_second": self.speed.peak_flops_per_second, "threads": self.speed.threads}
         return open_ledger(recipe, self.folder.path, runs=self.request.runs, details=details, since=self.started)
@@ -167,10 +167,14 @@ class Job:
             recipe = dial.continue_from(self._open_source().decoder.config, self.request.recipe)
         elif self.request.recipe:
             recipe = load_recipe(self.request.recipe)
+            if self.request.budget:  # asked for beside a recipe, it decides how long
+                recipe = recipe.with_changes(train={"steps": 0})
         else:
             recipe = dial.choose(
                 self.allowance.seconds, self.speed, dial.vocabulary_for(self.allowance.seconds), self.request.size
             )
+        # A recipe taken from another run names that run's data: only the request says what this one learns from.
+        recipe = recipe.with_changes(data={"prepared": "", "manifest_sha256": ""})
         name = self.folder.path.name
         recipe = recipe.model_copy(update={"name": name, "request": self.request.section()})
         return apply_sets(recipe, self.request.sets)
@@ -211,7 +215,7 @@ class Job:
 
         self.display.phase("preparing the data")
         return prepare_cached(
-            self._paths(recipe),
+            self._sources(recipe),
             self.request.runs / ".prepared",
             vocab_size=recipe.data.vocab_size,
             tokenizer=self._tokenizer(recipe),
@@ -220,11 +224,11 @@ class Job:
             progress=self.display.preparing,
         )
 
-    def _paths(self, recipe: Recipe) -> list[str]:
+    def _sources(self, recipe: Recipe) -> list[data.Source]:
         paths = self.request.paths or recipe.data.sources
         if not paths:
             raise FathomError("no data was named: give files or folders, hf:NAME, builtin:stdlib or builtin:problems")
-        return paths
+        return data.open_sources(paths, text_column=recipe.data.text_column or None)
 
     def _tokenizer(self, recipe: Recipe) -> Tokenizer | None:
         """The source model's where there is one, the recipe's where it names one; None: to be trained."""

@@ -39,6 +39,7 @@ class DataSection(_Section):
     sources: list[str] = []  # what to read where the command line names no paths
     prepared: str = ""  # folder of the token shards; empty: prepared by the command line from `sources`
     manifest_sha256: str = ""  # of the prepared data; a resumed run refuses other data
+    text_column: str = ""  # where tables keep the text; empty: `text`, or `messages`
     tokenizer: str = ""
     vocab_size: int = Field(default=4096, ge=264)
     held_out_fraction: float = Field(default=0.02, gt=0.0, lt=0.5)

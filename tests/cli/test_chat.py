@@ -168,7 +168,7 @@ def test_at_a_keyboard_thinking_is_dimmed(model: Path) -> None:
     chat = Keyboard(str(model))
     chat.wait_for("> ")
     chat.type("what?\n")
-    chat.wait_for(f"\x1b[2m6 times 7.\x1b[0m{ANSWER}")
+    chat.wait_for(f"\x1b[2m6 times 7.\x1b[0m\r\n{ANSWER}")
     chat.type("/quit\n")
     assert chat.end() == 0
 

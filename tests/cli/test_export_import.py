@@ -111,6 +111,21 @@ def test_a_folder_with_files_is_only_written_to_with_force(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"model", "taken"}  # nothing half-written is left
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch) -> None:
+    from safetensors import SafetensorError
+
+    from fathom.model.families import safetensors_file
+
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors_file, "save_file", full)
+    with pytest.raises(FathomError, match=r"safetensors cannot be written: .*No space left"):
+        safetensors_file.write_shards(tmp_path, [("a", torch.zeros(2))], 1 << 20)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_import_is_a_run_that_answers_exports_and_says_where_it_came_from(tmp_path: Path) -> None:
     from fathom.ledger.verify import verify
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fathom.data.packing import pack
+from fathom.data.packing import pack, pack_pieces, pieces_of
 from fathom.data.records import FileRecord, Manifest, ShardEntry, SourceEntry, TokenizerRecord
 from fathom.data.shards import Batch, Batches
 from fathom.data.shuffle import Permutation, interleave
@@ -265,12 +266,32 @@ def test_held_out_covers_every_text_token_of_a_domain_once(tmp_path: Path) -> No
     assert sorted(target for batch in held_out for _, target in pairs(batch)) == sorted(targets)  # it can be read again
 
 
-def test_held_out_can_be_cut_to_whole_documents(tmp_path: Path) -> None:
-    build(tmp_path, [numbered([9, 30, 1])])
-    held_out = Batches(tmp_path, sequence_length=8, rows=2, seed=0).held_out("d0", max_tokens=44)
-    assert (held_out.num_documents, held_out.num_bytes) == (2, 39)
-    assert sum(batch.num_targets for batch in held_out) == 39
-    assert Batches(tmp_path, sequence_length=8, rows=2, seed=0).held_out("d0", max_tokens=1).num_documents == 1
+@pytest.mark.parametrize("max_tokens", [1, 20, 44, 200])
+def test_part_of_the_held_out_is_taken_all_through_it(tmp_path: Path, max_tokens: int) -> None:
+    """Every token spells one byte here, so the bytes must be as many as the targets that are scored."""
+    build(tmp_path, [numbered([90, 300, 10]), [], numbered([100], 410)])
+    held_out = Batches(tmp_path, sequence_length=8, rows=2, seed=0).held_out("d0", max_tokens=max_tokens)
+    found = [target for batch in held_out for _, target in pairs(batch)]
+    assert len(found) == len(set(found))
+    assert abs(len(found) - max_tokens) <= 8
+    assert held_out.num_bytes == pytest.approx(len(found), abs=1)
+    if max_tokens == 200:
+        assert held_out.num_documents == 4
+        assert max(found) > 410  # the last source too
+        assert max(b - a for a, b in itertools.pairwise(sorted(found))) <= 40  # no long stretch left out
+
+
+@given(st.lists(st.integers(2, 60), min_size=1, max_size=12), st.integers(3, 20))
+def test_pieces_cover_documents_as_a_plan_does(lengths: list[int], row: int) -> None:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.uint64)
+    starts, sizes, document = pieces_of(offsets, row)
+    plan = pack(offsets, row)
+    assert sorted(zip(starts, sizes, strict=True)) == sorted(zip(plan.starts, plan.lengths, strict=True))
+    assert all(offsets[d] <= s and s + n < offsets[d + 1] for s, n, d in zip(starts, sizes, document, strict=True))
+    again = pack_pieces(starts, sizes, row)
+    assert sorted(again.starts) == sorted(plan.starts)
+    rows = np.add.reduceat(again.lengths.astype(np.int64), again.row_offsets[:-1].astype(np.int64))
+    assert rows.max() <= row
 
 
 def test_an_unknown_domain_lists_those_that_exist(tmp_path: Path) -> None:

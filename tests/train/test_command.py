@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,39 @@ def test_no_data_at_all_is_said(fathom) -> None:
     code, _, err = fathom("train", "--recipe", "laptop")
     assert code == 2
     assert "no data was named" in err
+
+
+def test_a_recipe_of_another_run_learns_from_the_text_that_is_named(fathom, text: Path, tmp_path: Path) -> None:
+    """A run's own recipe.toml names the data of that run; a copy of it must read what the command names."""
+    assert fathom(*train_arguments(text))[0] == 0
+    shutil.copy(tmp_path / "runs/one/recipe.toml", tmp_path / "copy.toml")
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(40):
+        (other / f"{number}.txt").write_text(f"Another text {number}. " + " ".join(f"x{number * i}" for i in range(99)))
+    code, out, _ = fathom("train", str(other), "--recipe", str(tmp_path / "copy.toml"), "--name", "two", "--json")
+    assert code == 0
+    assert json.loads(out)["after"]["domains"].keys() == {"other"}
+    assert (tmp_path / "runs/two/tokenizer/tokenizer.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_budget_beside_a_recipe_decides_how_long(fathom, text: Path, tmp_path: Path) -> None:
+    sets = [part for key in SMALL if key != "train.steps=6" for part in ("--set", key)]
+    code, out, err = fathom("train", str(text), "--recipe", "laptop", "--budget", "30s", *sets, "--name", "b", "--json")
+    assert code == 0, err
+    recipe = tomllib.loads((tmp_path / "runs/b/recipe.toml").read_text())
+    assert recipe["train"]["steps"] == 0
+    assert 0 < recipe["budget"]["seconds"] < 30
+    assert json.loads(out)["steps"] > 0
+
+
+def test_text_in_another_column_is_named(fathom, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"body": f"Row {n}. " + " ".join(f"word{(n * i) % 61}" for i in range(90))} for n in range(60)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = fathom(*train_arguments(file))
+    assert code == 2
+    assert "--text-column NAME" in err
+    code, _, err = fathom(*train_arguments(file, "--text-column", "body", "--name", "two"))
+    assert code == 0, err

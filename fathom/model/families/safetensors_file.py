@@ -142,8 +142,12 @@ def write_shards(directory: Path, tensors: Iterable[tuple[str, Tensor]], max_sha
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
     """Whole or not at all: a half-written file never bears the name."""
     partial = path.with_suffix(".partial")
-    save_file({name: _owned(tensor) for name, tensor in tensors.items()}, partial, metadata={"format": "pt"})
-    partial.replace(path)
+    try:
+        save_file({name: _owned(tensor) for name, tensor in tensors.items()}, partial, metadata={"format": "pt"})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise FathomError(f"{path} cannot be written: {error}") from None
 
 
 def _owned(tensor: Tensor) -> Tensor:
