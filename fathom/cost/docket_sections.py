@@ -95,10 +95,12 @@ def _meaning(trial: Trial) -> str:
 
 def _but_not_expected(trial: Trial) -> str:
     """What has been done is a wide range; that the hours are outside of what such a run should take is said beside."""
-    wanted, given = trial.expected, trial.verdict is Verdict.CONSISTENT
-    if not given or wanted is None or wanted.met is not False or wanted.hours is None:
+    wanted = trial.expected
+    if trial.verdict is not Verdict.CONSISTENT or wanted is None or wanted.met is not False:
         return ""
-    side = "fewer" if (wanted.stated_hours or 0.0) < wanted.hours.low else "more"
+    assert wanted.hours is not None  # held against the stated hours, both are given
+    assert wanted.stated_hours is not None
+    side = "fewer" if wanted.stated_hours < wanted.hours.low else "more"
     return (
         f" But the hours are {side} than Fathom expects of such a run: they lie outside of an interval that eight runs "
         f"in ten keep."

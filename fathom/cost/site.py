@@ -161,20 +161,11 @@ def _cells(line: Row, searched: str) -> dict[str, Any]:
 def _searched(trial: Trial) -> str:
     """All text of a claim that a reader may look for it by, with every name of its accelerators and their makers."""
     claim = trial.claim
-    own = (
-        str(trial.verdict),
-        claim.id,
-        claim.title,
-        claim.kind,
-        claim.subject,
-        claim.family,
-        claim.made_by,
-        claim.date,
-    )
-    told = (claim.statement, claim.context, claim.text("accelerator"), claim.text("precision"))
+    own = (claim.id, claim.title, claim.kind, claim.subject, claim.family, claim.made_by, claim.date, *claim.flags)
+    told = (str(trial.verdict), claim.statement, claim.context, claim.text("accelerator"), claim.text("precision"))
     model = (str(claim.model.get("name", "")),)
     devices = [f"{one.vendor} {one.name} {one.title} {' '.join(one.aliases)}" for one in _devices(claim)]
-    return " ".join((*own, *claim.flags, *told, *model, *devices)).lower()
+    return " ".join((*own, *told, *model, *devices)).lower()
 
 
 def _devices(claim: Claim) -> list[Accelerator]:

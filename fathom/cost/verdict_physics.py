@@ -219,7 +219,8 @@ def missing(claim: Claim) -> list[str]:
         "accelerator": bool(claim.text("accelerator")),
         "device_hours": hours_of(claim)[0] is not None,
     }
-    return [name for name in NEEDED if not has[name] or name in assumed(claim)]
+    taken = assumed(claim)
+    return [name for name in NEEDED if not has[name] or name in taken]
 
 
 def assumed(claim: Claim) -> list[str]:

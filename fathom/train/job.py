@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fathom.cost.flops import forward_flops_per_token
-from fathom.data import sources as data
+from fathom.data.sources import Source as DataSource
+from fathom.data.sources import open_sources
 from fathom.errors import FathomError
 from fathom.evaluate.perplexity import held_out_bits_per_byte
 from fathom.ledger import Ledger, receipt
@@ -224,11 +225,11 @@ class Job:
             progress=self.display.preparing,
         )
 
-    def _sources(self, recipe: Recipe) -> list[data.Source]:
+    def _sources(self, recipe: Recipe) -> list[DataSource]:
         paths = self.request.paths or recipe.data.sources
         if not paths:
             raise FathomError("no data was named: give files or folders, hf:NAME, builtin:stdlib or builtin:problems")
-        return data.open_sources(paths, text_column=recipe.data.text_column or None)
+        return open_sources(paths, text_column=recipe.data.text_column or None)
 
     def _tokenizer(self, recipe: Recipe) -> Tokenizer | None:
         """The source model's where there is one, the recipe's where it names one; None: to be trained."""
