@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ class Terminal:
         self.conversation, self.sampling, self.max_tokens, self.stop = conversation, sampling, max_tokens, stop
         self.at_keyboard = sys.stdin.isatty() and sys.stdout.isatty()
         self.colour = sys.stdout.isatty()
+        self.interrupts = _Interrupts()
 
     def run(self) -> None:
         """Until /quit or the end of the input."""
@@ -40,33 +40,26 @@ class Terminal:
             click.echo(
                 f"{opened.name}, a context of {opened.config.max_position_embeddings} tokens. /help lists the commands."
             )
-        while self._turn():
-            pass
-
-    def _turn(self) -> bool:
-        """One line read and answered; False where it was the last. Ctrl-C between two answers does not leave."""
-        try:
-            line = self._read()
-            if line is None or line.strip() == "/quit":
-                return False
-            if line.strip():
-                self._answer_or_obey(line)
-        except KeyboardInterrupt:
-            if not self.at_keyboard:
-                raise
-            click.echo("\n(/quit or Ctrl-D leaves)")
-        return True
+        with self.interrupts if self.at_keyboard else contextlib.nullcontext():
+            while (line := self._read()) is not None and line.strip() != "/quit":
+                if line.strip():
+                    self._answer_or_obey(line)
 
     def _read(self) -> str | None:
-        """The next line, None at the end of the input."""
+        """The next line, None at the end of the input. Ctrl-C at the prompt does not leave."""
         while True:
             try:
                 if self.at_keyboard:
-                    return input("\n> ")
+                    with self.interrupts.raised():
+                        return input("\n> ")
                 line = sys.stdin.readline()
                 return line.rstrip("\n") if line else None
             except EOFError:
                 return None
+            except KeyboardInterrupt:
+                if not self.at_keyboard:
+                    raise
+                click.echo("\n(/quit or Ctrl-D leaves)")
             except UnicodeDecodeError:
                 click.echo("fathom: that line is not valid UTF-8 and was not asked", err=True)
 
@@ -98,7 +91,8 @@ class Terminal:
     def _answer(self, question: str) -> None:
         dimmed = False
         pieces = self.conversation.ask(question, sampling=self.sampling, max_new_tokens=self.max_tokens, stop=self.stop)
-        with _interrupts() as interrupted, contextlib.closing(pieces):  # type: ignore[type-var]
+        self.interrupts.seen = False
+        with contextlib.closing(pieces):  # type: ignore[type-var]
             for part, piece in pieces:
                 if (part == "thinking") != dimmed:
                     dimmed = part == "thinking"
@@ -106,7 +100,7 @@ class Terminal:
                     sys.stdout.write(colour if dimmed else f"{colour}\n")
                 sys.stdout.write(piece)
                 sys.stdout.flush()
-                if interrupted.is_set():
+                if self.interrupts.seen:
                     break
         sys.stdout.write((_PLAIN if dimmed and self.colour else "") + "\n")
         sys.stdout.flush()
@@ -117,15 +111,34 @@ class Terminal:
             click.echo(f"fathom: {remark}", err=True)
 
 
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """While an answer runs Ctrl-C only sets this event, so that no computation is torn apart."""
-    event = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
+class _Interrupts:
+    """Ctrl-C in a chat at a keyboard: KeyboardInterrupt at the prompt, and nowhere else, so that no computation and no
+    message is torn apart; elsewhere it is only `seen`."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._raising = False
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGINT, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """While the line reader waits. One that the reader itself notices does not come through `_handle`."""
+        try:
+            self._raising = True
+            yield
+        finally:
+            self._raising = False
+
+    def _handle(self, *_: object) -> None:
+        self.seen = True
+        if self._raising:
+            self._raising = False
+            raise KeyboardInterrupt
 
 
 def stats(turns: Sequence[Turn]) -> str:
