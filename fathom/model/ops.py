@@ -62,10 +62,11 @@ class _CrossEntropySum(torch.autograd.Function):
         needs_gradient = any(ctx.needs_input_grad[:2])
         cast_VD = weight_VD.to(hidden_MD.dtype)
         total = hidden_MD.new_zeros((), dtype=torch.float32)
+        buffer_CV = hidden_MD.new_empty(min(chunk, len(targets_M)), len(weight_VD))
         grad_hidden = torch.empty_like(hidden_MD) if needs_gradient else None
         grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needs_gradient else None
         for hidden_CD, targets_C, rows in _chunks(hidden_MD, targets_M, chunk):
-            logits_CV = hidden_CD @ cast_VD.T
+            logits_CV = torch.mm(hidden_CD, cast_VD.T, out=buffer_CV[: len(targets_C)])
             losses_C, slopes_CV = _losses_and_slopes(logits_CV, targets_C, slopes=needs_gradient)
             total += losses_C.sum()
             if grad_hidden is not None and grad_weight is not None:

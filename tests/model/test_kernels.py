@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from fathom.model import kernels
-from fathom.model.experts import Router, Routing, expert_load, sequence_balance
+from fathom.model.experts import Experts, Router, Routing, expert_load, sequence_balance
+from fathom.model.kernels import attention as attention_kernels
 from fathom.model.kernels import build
+from fathom.model.kernels import experts as experts_kernels
 from fathom.model.kernels.experts import ROW_STEP, _sort_by_expert
 from fathom.model.kernels.routing import BalanceFunction, RouteFunction
 from tests.model.conftest import GROUPED, LATENT
@@ -17,13 +19,23 @@ from tests.model.conftest import build as build_decoder
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C++ compiler on this machine")
 
 
+@pytest.fixture(params=["pass", "products"])
+def way(request, monkeypatch):
+    """Attention and experts as one pass of our own, where this processor has it, and by the library's products."""
+    if request.param == "products":
+        for module in (attention_kernels, experts_kernels):
+            monkeypatch.setattr(module, "has", lambda name: False)
+    elif not build.has("attention"):
+        pytest.skip("this processor has no bf16 dot products, or tiles, with which the library's products are faster")
+
+
 def relative(ours, expected):
     return float((ours.detach().float() - expected.detach()).norm() / (expected.detach().norm() + 1e-12))
 
 
 @pytest.mark.parametrize("config", [GROUPED, LATENT], ids=["grouped", "latent"])
-@pytest.mark.parametrize("length", [7, 128, 300])
-def test_fused_attention_equals_masked_attention(config, length):
+@pytest.mark.parametrize("length", [7, 64, 65, 300])
+def test_fused_attention_equals_masked_attention(config, length, way):
     """Output and every gradient of one attention layer, over documents that start anywhere."""
     decoder = build_decoder(config)
     attention = decoder.layers[0].attention
@@ -47,7 +59,7 @@ def test_fused_attention_equals_masked_attention(config, length):
 
 
 @pytest.mark.parametrize("config", [GROUPED], ids=["grouped"])
-def test_fused_model_has_the_gradients_of_the_plain_one(config):
+def test_fused_model_has_the_gradients_of_the_plain_one(config, way):
     decoder = build_decoder(config)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, 61, (2, 150), generator=generator)
@@ -70,6 +82,30 @@ def test_the_loss_of_certain_and_of_impossible_tokens_is_exact():
     torch.testing.assert_close(losses, torch.tensor([0.0, 80.0, 160.0]), atol=1e-4, rtol=0)
     expected = torch.tensor([[0.0, 0, 0], [1, -1, 0], [1, 0, -1]])
     torch.testing.assert_close(logits.float(), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("hidden", "width"), [(32, 16), (40, 26)])
+def test_experts_with_more_rows_than_a_chunk_equal_the_plain_ones(hidden, width, way):
+    """Expert 3 has no rows, expert 0 more than one chunk of them, expert 1 an odd number."""
+    shape = replace(LATENT, hidden_size=hidden, moe_intermediate_size=width, num_experts=4, num_experts_per_token=1)
+    experts = Experts(shape)
+    generator = torch.Generator().manual_seed(width)
+    with torch.no_grad():
+        for stack in experts.parameters():
+            stack.copy_(torch.empty(stack.shape).normal_(0, 0.3, generator=generator).bfloat16())
+    chosen = torch.tensor([0] * 1100 + [1] * 77 + [2] * 23)[torch.randperm(1200, generator=generator)].unsqueeze(1)
+    x, slope = (torch.randn(1200, hidden, generator=generator).bfloat16() for _ in range(2))
+    weights = torch.rand(1200, 1, generator=generator)
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        experts.zero_grad()
+        leaf, weight = x.to(dtype, copy=True).requires_grad_(), weights.clone().requires_grad_()
+        y = experts(leaf, chosen, weight)
+        y.backward(slope.to(dtype))
+        results.append([y, leaf.grad, weight.grad, *(stack.grad for stack in experts.parameters())])
+    for ours, expected in zip(*results, strict=True):
+        assert relative(ours, expected.float()) < 1e-2
+    assert all(float(stack.grad[3].abs().max()) == 0.0 for stack in experts.parameters())
 
 
 def test_not_a_number_is_passed_on():
@@ -135,11 +171,11 @@ def test_rows_sorted_by_expert_are_filled_up_with_rows_that_weigh_nothing():
     experts = torch.randint(0, 5, (400, 2), generator=torch.Generator().manual_seed(0))
     experts[experts == 3] = 4  # an expert without tokens
     weights = torch.rand(400, 2, generator=torch.Generator().manual_seed(1))
-    place, tokens, row_weights, counts = _sort_by_expert(experts, weights, 5)
+    place, tokens, row_weights, counts = _sort_by_expert(experts, weights, 5, ROW_STEP)
     assert counts[3] == 0
     assert all(count % ROW_STEP == 0 for count in counts)
     assert sum(counts) == len(tokens) == len(row_weights)
-    owner = torch.repeat_interleave(torch.arange(5), torch.tensor(counts))
+    owner = torch.repeat_interleave(torch.arange(5), counts)
     assert torch.equal(owner[place], experts)
     assert torch.equal(tokens[place], torch.arange(400)[:, None].expand(-1, 2))
     assert torch.equal(row_weights[place], weights)

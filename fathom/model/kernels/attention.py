@@ -1,7 +1,9 @@
-"""Causal attention within documents on the processor: matrix products by torch, everything between them fused.
+"""Causal attention within documents on the processor, in one of two ways.
 
-A row is cut into bands of queries; a band takes the keys from the beginning of its first query's document to its own
-end, so that what the mask would throw away is mostly never computed, and one band's scores are all that exist at once.
+Where the processor has bf16 dot products a pass of our own does a head at a time, products and all (`attention.cpp`).
+Elsewhere, and with tiles, the products are torch's and what lies between them is fused: a row is cut into bands of
+queries; a band takes the keys from the beginning of its first query's document to its own end, so that what the mask
+would throw away is mostly never computed, and one band's scores are all that exist at once.
 
 B rows, T positions, N heads, K key-value heads, H width of a query, P its rotary part, C width of a value.
 """
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fathom.model.kernels.build import has
 from fathom.model.kernels.functions import call
 
 # Queries of one band. Measured on 512 positions with 6 heads of 96: 128 saves the most of the square without making the
@@ -56,13 +59,10 @@ class AttentionFunction(torch.autograd.Function):
             _pack(k_rotary.unsqueeze(2), k_packed, H - rotary, rotary, cos, sin)
         _pack(v, v_packed, 0, 0, cos, sin)
         out, log_sum = q.new_empty(B, T, N, C), q.new_empty(B, N, T, dtype=torch.float32)
-        for rows, first, begin, end in _bands(starts):
-            queries, keys, values = (packed[rows].flatten(0, 1) for packed in (q_packed, k_packed, v_packed))
-            scores = torch.bmm(queries[:, begin:end], keys[:, first:end].transpose(1, 2))
-            statistics = (log_sum[rows, :, begin:], T, starts[rows, begin:], N)
-            call("causal_softmax", scores, *statistics, *scores.shape, begin, first, scale)
-            block = torch.bmm(scores, values[:, first:end])
-            call("place_values", block, out[rows, begin:], len(block) // N, T, N, end - begin, C)
+        if in_one_pass(H, C):
+            call("attention", q_packed, k_packed, v_packed, starts, out, log_sum, B, N, T, H, C, scale)
+        else:
+            _forward_by_bands(q_packed, k_packed, v_packed, starts, out, log_sum, scale)
         ctx.save_for_backward(q_packed, k_packed, v_packed, out, log_sum, cos, sin, starts)
         ctx.scale, ctx.rotary, ctx.kv_heads, ctx.shared = scale, rotary, k.shape[2], k_rotary is not None
         return out
@@ -71,23 +71,13 @@ class AttentionFunction(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         q_packed, k_packed, v_packed, out, log_sum, cos, sin, starts = ctx.saved_tensors
         (B, N, T, H), C = q_packed.shape, v_packed.shape[-1]
-        slopes, delta = torch.empty_like(v_packed), torch.empty_like(log_sum)
-        call("pack_slopes", d_out.contiguous(), out, slopes, delta, B, T, N, C)
-        dq = torch.empty_like(q_packed)
-        dk, dv = (q_packed.new_zeros(packed.shape, dtype=torch.float32) for packed in (k_packed, v_packed))
-        for rows, first, begin, end in _bands(starts):
-            queries, slope = (packed[rows].flatten(0, 1)[:, begin:end] for packed in (q_packed, slopes))
-            keys, values = (packed[rows].flatten(0, 1)[:, first:end] for packed in (k_packed, v_packed))
-            scores = torch.bmm(queries, keys.transpose(1, 2))
-            d_scores = torch.bmm(slope, values.transpose(1, 2))
-            statistics = (log_sum[rows, :, begin:], delta[rows, :, begin:], T, starts[rows, begin:], N)
-            call("causal_softmax_backward", scores, d_scores, *statistics, *scores.shape, begin, first, ctx.scale)
-            dq[rows].flatten(0, 1)[:, begin:end] = torch.bmm(d_scores, keys)
-            for total, part in (
-                (dk, torch.bmm(d_scores.transpose(1, 2), queries)),
-                (dv, torch.bmm(scores.transpose(1, 2), slope)),
-            ):
-                call("accumulate", total[rows, :, first:], T, part, *part.shape)
+        dq, d_out = torch.empty_like(q_packed), d_out.contiguous()
+        dk, dv = (torch.zeros_like(packed, dtype=torch.float32) for packed in (k_packed, v_packed))
+        given = (q_packed, k_packed, v_packed, d_out, out, log_sum, starts)
+        if in_one_pass(H, C):
+            call("attention_backward", *given, dq, dk, dv, B, N, T, H, C, ctx.scale)
+        else:
+            _backward_by_bands(*given, dq, dk, dv, ctx.scale)
         rotary, kv_heads = ctx.rotary, ctx.kv_heads
         d_k_rotary = None
         if ctx.shared:
@@ -97,6 +87,55 @@ class AttentionFunction(torch.autograd.Function):
             d_k = _unpack(dk, kv_heads, 0, H - rotary, rotary, cos, sin)
         d_q = _unpack(dq, N, 0, H - rotary, rotary, cos, sin)
         return d_q, d_k, d_k_rotary, _unpack(dv, kv_heads, 0, C, 0, cos, sin), None, None, None, None
+
+
+def in_one_pass(width: int, value_width: int) -> bool:
+    """Whether this processor has the pass that does a whole head at once; its products take two values at a time."""
+    return has("attention") and width % 2 == 0 and value_width % 2 == 0
+
+
+def _forward_by_bands(
+    q_packed: Tensor, k_packed: Tensor, v_packed: Tensor, starts: Tensor, out: Tensor, log_sum: Tensor, scale: float
+) -> None:
+    _, T, N, C = out.shape
+    for rows, first, begin, end in _bands(starts):
+        queries, keys, values = (packed[rows].flatten(0, 1) for packed in (q_packed, k_packed, v_packed))
+        scores = torch.bmm(queries[:, begin:end], keys[:, first:end].transpose(1, 2))
+        statistics = (log_sum[rows, :, begin:], T, starts[rows, begin:], N)
+        call("causal_softmax", scores, *statistics, *scores.shape, begin, first, scale)
+        block = torch.bmm(scores, values[:, first:end])
+        call("place_values", block, out[rows, begin:], len(block) // N, T, N, end - begin, C)
+
+
+def _backward_by_bands(
+    q_packed: Tensor,
+    k_packed: Tensor,
+    v_packed: Tensor,
+    d_out: Tensor,
+    out: Tensor,
+    log_sum: Tensor,
+    starts: Tensor,
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+    scale: float,
+) -> None:
+    B, T, N, C = out.shape
+    slopes, delta = torch.empty_like(v_packed), torch.empty_like(log_sum)
+    call("pack_slopes", d_out, out, slopes, delta, B, T, N, C)
+    for rows, first, begin, end in _bands(starts):
+        queries, slope = (packed[rows].flatten(0, 1)[:, begin:end] for packed in (q_packed, slopes))
+        keys, values = (packed[rows].flatten(0, 1)[:, first:end] for packed in (k_packed, v_packed))
+        scores = torch.bmm(queries, keys.transpose(1, 2))
+        d_scores = torch.bmm(slope, values.transpose(1, 2))
+        statistics = (log_sum[rows, :, begin:], delta[rows, :, begin:], T, starts[rows, begin:], N)
+        call("causal_softmax_backward", scores, d_scores, *statistics, *scores.shape, begin, first, scale)
+        dq[rows].flatten(0, 1)[:, begin:end] = torch.bmm(d_scores, keys)
+        for total, part in (
+            (dk, torch.bmm(d_scores.transpose(1, 2), queries)),
+            (dv, torch.bmm(scores.transpose(1, 2), slope)),
+        ):
+            call("accumulate", total[rows, :, first:], T, part, *part.shape)
 
 
 def _bands(starts_BT: Tensor) -> Iterator[tuple[slice, int, int, int]]:

@@ -1,4 +1,4 @@
-"""Compile `cpu.cpp` for this very processor and load it.
+"""Compile the C++ beside this file for this very processor and load it.
 
 It takes a few seconds once for each source, compiler and processor; the result is kept in the user's cache. Without a
 compiler the decoder computes the same with torch's own operations, more slowly, and says so once.
@@ -17,7 +17,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("cpu.cpp")
+SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 # Sums may be reordered into vectors (what -fassociative-math allows, with the two it needs); infinities and NaN keep
 # their meaning, and no floating-point mode of the process is touched, as -ffast-math would.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"]
@@ -27,6 +28,11 @@ FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassoc
 def available() -> bool:
     """Whether the fused passes can be used here; the first call may compile them."""
     return library() is not None
+
+
+def has(name: str) -> bool:
+    """Whether a pass that only some processors have is one of this one's."""
+    return getattr(library(), name, None) is not None
 
 
 @functools.cache
@@ -76,12 +82,20 @@ SIGNATURES = {
     "place_values": "ppiiiii",
     "accumulate": "pipiii",
     "cross_entropy": "pppiii",
+    "attention": "ppppppiiiiif",
+    "attention_backward": "ppppppppppiiiiif",
+    "experts": "pppppppppiii",
+    "experts_backward": "ppppppppppppppiii",
 }
+# Only on processors with bf16 dot products and no tiles (AMX), where large products are the faster way.
+SOMETIMES = ("attention", "attention_backward", "experts", "experts_backward")
 
 
 def _declare(passes: ctypes.CDLL) -> ctypes.CDLL:
     kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float}
     for name, signature in SIGNATURES.items():
+        if name in SOMETIMES and not hasattr(passes, name):
+            continue
         function = getattr(passes, name)
         function.argtypes = [kinds[kind] for kind in signature]
         function.restype = None
@@ -102,7 +116,7 @@ def _fingerprint(compiler: str) -> str:
         else ""
     )
     parts = (
-        SOURCE.read_bytes(),
+        *(file.read_bytes() for file in (*SOURCES, *HEADERS)),
         " ".join(FLAGS).encode(),
         version.encode(),
         platform.machine().encode(),
@@ -116,5 +130,6 @@ def _compile(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / "passes.so"
-        subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(built)], check=True, capture_output=True, text=True)
+        sources = [str(source) for source in SOURCES]
+        subprocess.run([compiler, *FLAGS, *sources, "-o", str(built)], check=True, capture_output=True, text=True)
         built.replace(path)
