@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def command(as_json: bool, runs: Path | None, text_column: str, **asked: Any) ->
 
     asked["paths"], asked["sets"] = list(asked["paths"]), list(asked["sets"])
     if text_column:
-        asked["sets"].append(f"data.text_column={text_column}")
+        asked["sets"].append(f"data.text_column={json.dumps(text_column)}")  # a string, even where it reads as a number
     request = Request(**asked, runs=workspace_dir(runs))
     parallel = Parallel.from_environment()
     with TrainDisplay(quiet=not parallel.writes) as display:
@@ -50,7 +51,6 @@ def command(as_json: bool, runs: Path | None, text_column: str, **asked: Any) ->
         write_report(outcome.folder.path, runs=request.runs)
         document = outcome_document(outcome)
         if as_json:
-            import json
 
             click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fathom.model.config import ModelConfig
 from fathom.train.model_table import read_model
@@ -130,6 +130,15 @@ class Recipe(_Section):
     checkpoint: CheckpointSection = CheckpointSection()
     guard: GuardSection = GuardSection()
     budget: BudgetSection = BudgetSection()
+
+    @model_validator(mode="after")
+    def _fits_its_context(self) -> Recipe:
+        asked, longest = self.train.sequence_length, self.model.max_position_embeddings
+        if asked > longest:
+            raise ValueError(
+                f"train.sequence_length {asked} exceeds model.max_position_embeddings {longest}"
+            )
+        return self
 
     @property
     def tokens_per_step(self) -> int:

@@ -118,6 +118,8 @@ def _explain(error: ValidationError) -> str:
     key, value = ".".join(path), first["input"]
     if first["type"] == "extra_forbidden":
         return f"unknown key '{key}'{_suggestion(path)}"
+    if not path:  # two keys that do not go together
+        return str(first["ctx"]["error"])
     if first["type"] == "missing":
         return f"the key '{key}' is missing"
     wanted = first["msg"][0].lower() + first["msg"][1:]

@@ -230,10 +230,10 @@ def test_a_budget_beside_a_recipe_decides_how_long(fathom, text: Path, tmp_path:
 
 def test_text_in_another_column_is_named(fathom, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    rows = [{"body": f"Row {n}. " + " ".join(f"word{(n * i) % 61}" for i in range(90))} for n in range(60)]
+    rows = [{"1": f"Row {n}. " + " ".join(f"word{(n * i) % 61}" for i in range(90))} for n in range(60)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     code, _, err = fathom(*train_arguments(file))
     assert code == 2
     assert "--text-column NAME" in err
-    code, _, err = fathom(*train_arguments(file, "--text-column", "body", "--name", "two"))
+    code, _, err = fathom(*train_arguments(file, "--text-column", "1", "--name", "two"))
     assert code == 0, err

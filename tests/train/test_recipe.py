@@ -29,6 +29,7 @@ WRONG = [
     ("optimizer.kind=sgd", "'muon' or 'adamw'"),
     ("model.hidden_size=wide", "model.hidden_size"),
     ("model.num_heads=5", "model.q|model.num_heads|model.hidden_size"),
+    ("train.sequence_length=999999", "train.sequence_length 999999 exceeds model.max_position_embeddings"),
     ("steps", "not of the form section.key=value"),
     ("train.steps.more=1", "single value"),
 ]
