@@ -51,7 +51,6 @@ def command(as_json: bool, runs: Path | None, text_column: str, **asked: Any) ->
         write_report(outcome.folder.path, runs=request.runs)
         document = outcome_document(outcome)
         if as_json:
-
             click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
         else:
             print_outcome(document)

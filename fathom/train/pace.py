@@ -1,7 +1,8 @@
 """How many steps a run takes: as many as asked, or as many as the seconds of its budget allow.
 
-With a budget in seconds the first steps are real ones; once their speed is known the number of steps is fixed, and
-it is corrected once more where the decay begins (half-way, where it began before). Every plan is on the disk before
+With a budget in seconds the first steps are real ones; once their speed is known the number of steps is fixed. It is
+corrected where the decay begins (half-way, where it began before), and half-way to the end again and again, for a
+machine may be slower or faster later; the decay goes on from the rate it has come to. Every plan is on the disk before
 the first step that follows it.
 """
 
@@ -15,7 +16,7 @@ from fathom.errors import FathomError
 from fathom.train.parallel import Parallel
 from fathom.train.recipe import Recipe
 from fathom.train.run_folder import RunFolder
-from fathom.train.schedule import Plan, first_plan, plan_at
+from fathom.train.schedule import Plan, first_plan, plan_at, stretched
 
 WARM_STEPS = 2  # the first steps allocate and compile: slower than the rest
 CALIBRATION_STEPS = 6
@@ -83,9 +84,16 @@ class Pace:
         plan = plan_at(self.plans, done)
         if plan.reason == "to be calibrated":
             return self._calibrate(plan, done)
-        if plan.reason == "calibrated" and done == max(plan.decay_start, (plan.from_step + plan.total_steps) // 2):
+        if done == self._next_correction(plan):
             return self._correct(plan, done)
         return False
+
+    def _next_correction(self, plan: Plan) -> int:
+        """Half-way to the end, not before the decay; -1 once so few steps are left that they hold no surprise."""
+        if plan.total_steps - plan.from_step <= 2 * CALIBRATION_STEPS:
+            return -1
+        half_way = (plan.from_step + plan.total_steps) // 2
+        return max(plan.decay_start, half_way) if plan.reason == "calibrated" else half_way
 
     def _calibrate(self, plan: Plan, done: int) -> bool:
         enough = len(self.times) >= WARM_STEPS + CALIBRATION_STEPS and self.elapsed >= CALIBRATION_SHARE * self.seconds
@@ -100,8 +108,7 @@ class Pace:
         return True
 
     def _correct(self, plan: Plan, done: int) -> bool:
-        total = done + self._steps_left()
-        self._adopt(dataclasses.replace(plan, from_step=done, total_steps=total, reason="corrected"))
+        self._adopt(stretched(plan, done, done + self._steps_left()))
         return True
 
     def _steps_left(self) -> int:

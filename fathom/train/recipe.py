@@ -135,9 +135,7 @@ class Recipe(_Section):
     def _fits_its_context(self) -> Recipe:
         asked, longest = self.train.sequence_length, self.model.max_position_embeddings
         if asked > longest:
-            raise ValueError(
-                f"train.sequence_length {asked} exceeds model.max_position_embeddings {longest}"
-            )
+            raise ValueError(f"train.sequence_length {asked} exceeds model.max_position_embeddings {longest}")
         return self
 
     @property

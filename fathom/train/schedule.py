@@ -1,12 +1,13 @@
 """Warm-up, stable, decay: the learning rate of each step, from the plan that stands at that step.
 
-The plan may change while a run goes on (calibrated on the first steps, corrected once where the decay begins), so it
-is a short list of records, each valid from its step on. The list lies in the run folder and in the ledger: a resumed
+The plan may change while a run goes on (calibrated on the first steps, corrected as the decay goes on), so it is a
+short list of records, each valid from its step on. The list lies in the run folder and in the ledger: a resumed
 run reads it and repeats exactly the learning rates of the run that was never stopped.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -48,6 +49,17 @@ def plan_at(plans: list[Plan], step: int) -> Plan:
     if not valid:
         raise FathomError(f"the run's plan says nothing about step {step}; its plan file was changed")
     return valid[-1]
+
+
+def stretched(plan: Plan, step: int, total_steps: int) -> Plan:
+    """The plan from `step` on with another end. A decay that has begun goes on from where it is: its start is moved, so
+    that the share of it that is over stays the same.
+    """
+    start = plan.decay_start
+    if step > start:
+        over = (step - start + 1) / (plan.total_steps - start + 1)
+        start = min(step, round(total_steps + 1 - (total_steps - step) / (1.0 - over)))
+    return dataclasses.replace(plan, from_step=step, total_steps=total_steps, decay_start=start, reason="corrected")
 
 
 def learning_rate_ratio(schedule: ScheduleSection, plan: Plan, step: int) -> float:

@@ -18,7 +18,7 @@ from fathom.train.machine import MachineSpeed, measure
 from fathom.train.muon import orthogonalize, orthogonalize_flops
 from fathom.train.pace import Pace
 from fathom.train.run_folder import RunFolder
-from fathom.train.schedule import plan_at
+from fathom.train.schedule import learning_rate_ratio, plan_at
 from fathom.train.shapes import SIZES, WIDTHS, deepseek_style, llama_style
 
 LAPTOP = MachineSpeed("cpu", 2, 4e11)
@@ -114,23 +114,31 @@ class Clock:
         return self.now
 
 
-def test_the_steps_are_fixed_from_the_first_ones_and_corrected_once(tmp_path: Path, monkeypatch) -> None:
-    """Steps of 1 s are planned for; from step 60 on they take 2 s: the correction keeps the end near 200 s."""
+@pytest.mark.parametrize("later", [2.0, 0.5], ids=["slower", "faster"])
+@pytest.mark.parametrize("change", [60, 110])
+@pytest.mark.parametrize("decay", [0.5, 0.8])
+def test_the_steps_are_fixed_from_the_first_ones_and_corrected_to_the_end(
+    tmp_path: Path, monkeypatch, later: float, change: int, decay: float
+) -> None:
+    """Steps of 1 s are planned for; from `change` on they take `later`: the corrections keep the end near 200 s."""
     clock = Clock()
     monkeypatch.setattr("fathom.train.pace.time", clock)
     from fathom.train.parallel import Parallel
 
-    recipe = tiny_recipe(DENSE, train={"steps": 0}, budget={"seconds": 200.0}, schedule={"decay_fraction": 0.5})
+    recipe = tiny_recipe(DENSE, train={"steps": 0}, budget={"seconds": 200.0}, schedule={"decay_fraction": decay})
     pace = Pace(recipe, RunFolder(tmp_path), Parallel())
     pace.begin(0)
     step = 0
     while step < plan_at(pace.plans, step).total_steps:
-        seconds = 1.0 if step < 60 else 2.0
+        seconds = 1.0 if step < change else later
         clock.now += seconds
         step += 1
         pace.after_step(step, seconds)
-    assert [plan.reason for plan in pace.plans] == ["to be calibrated", "calibrated", "corrected"]
-    assert clock.now - 100 == pytest.approx(200, rel=0.1)
+    assert [plan.reason for plan in pace.plans][:3] == ["to be calibrated", "calibrated", "corrected"]
+    assert clock.now - 100 == pytest.approx(200, rel=0.03)
+    for before, after in itertools.pairwise(pace.plans[1:]):
+        at = [learning_rate_ratio(recipe.schedule, plan, after.from_step) for plan in (before, after)]
+        assert at[0] == pytest.approx(at[1], abs=0.03)  # steps are whole
     again = Pace(recipe, RunFolder(tmp_path), Parallel())
     again.begin(step)
     assert again.plans == pace.plans
