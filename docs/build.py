@@ -28,8 +28,8 @@ HEAD = """# Measurements
 
 Each is one command. It prints a table and, on the last line, one JSON document: the same that lies in `results/`, with
 the machine that it ran on. Machines differ, so a ratio between two programs measured in the same run says more than a
-rate; where there is a peer, it ran in that same run. Running one renews its file; `make docs` then renews this page and
-the README.
+rate; where there is a peer, it ran in that same run. The peers are in the extra `dev`, which `make .venv/dev.installed`
+installs. Running one renews its file; `make docs` then renews this page and the README.
 """
 
 
