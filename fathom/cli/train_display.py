@@ -52,7 +52,7 @@ class TrainDisplay(Display):
             self.bar.remove_task(self.task)
         self.task = self.bar.add_task(text, total=None, figures="")
         if self.live is None:
-            self.console.print(text, markup=False)
+            self.console.print(text, markup=False, soft_wrap=True)
 
     def preparing(self, stage: str, done: int, total: int | None) -> None:
         self.bar.update(
@@ -63,7 +63,7 @@ class TrainDisplay(Display):
         self.bar.update(self.task, total=now.total_steps, completed=now.step, figures=self._figures(now, speed))
         if self.live is None and (now.seconds - self.last_line >= _PLAIN_SECONDS or now.step == now.total_steps):
             self.last_line = now.seconds
-            self.console.print(self._figures(now, speed), markup=False)
+            self.console.print(self._figures(now, speed), markup=False, soft_wrap=True)
 
     def _figures(self, now: TrainingProgress, speed: MachineSpeed) -> str:
         share = now.flops_per_second / speed.peak_flops_per_second
