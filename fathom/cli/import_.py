@@ -62,12 +62,14 @@ def import_model(model: OpenedModel, spec: str, run_dir: Path, workspace: Path) 
     from fathom.cli.export import generation_config
     from fathom.ledger.book import Ledger
     from fathom.train.checkpoint import save
-    from fathom.train.recipe import Recipe, RequestSection
+    from fathom.train.recipe import Recipe, RequestSection, TrainSection
     from fathom.train.recipe_files import recipe_table
     from fathom.train.run_folder import RunFolder
 
     check_free(run_dir)
-    recipe = Recipe(name=run_dir.name, model=model.config, request=RequestSection(start_from=spec))
+    length = min(TrainSection().sequence_length, model.config.max_position_embeddings)
+    train, request = TrainSection(sequence_length=length), RequestSection(start_from=spec)
+    recipe = Recipe(name=run_dir.name, model=model.config, request=request, train=train)
     folder = RunFolder(run_dir)
     with Ledger.create(run_dir, runs=workspace) as ledger:
         ledger.start(recipe=recipe_table(recipe))

@@ -190,7 +190,12 @@ def continue_from(config: ModelConfig, recipe: str = "") -> Recipe:
         "name": "continue",
         "model": model_table(config),
         "data": {"vocab_size": max(config.vocab_size, 300)},
-        "train": {"learning_rate": 2e-4, "sequence_length": 512, "rows_per_step": 4, "micro_batch_rows": 4},
+        "train": {
+            "learning_rate": 2e-4,
+            "sequence_length": min(512, config.max_position_embeddings),
+            "rows_per_step": 4,
+            "micro_batch_rows": 4,
+        },
         "optimizer": {"kind": "adamw", "weight_decay": 0.0, "epsilon": 1e-8, "balance_rate": 0.0, "balance_loss": 0.0},
         "schedule": {"warmup_steps": 4, "decay_fraction": 0.8},
         "checkpoint": {"every_seconds": 300.0, "keep_last": 1},
