@@ -150,14 +150,7 @@ void backward_head(const bf16* q, const bf16* k, const bf16* v, const bf16* d_ou
         for (i64 r = 0; r < rows; ++r) std::memcpy(dk + (begin + r) * H, room.result.data() + r * query_pairs.columns, H * 4);
         // dq transposed [H, T] += k transposed [H, rows] times ds [rows, queries]
         pack_pairs(ds, even, width, room.block);
-        for (i64 pair = 0; pair < H / 2; ++pair) {
-            const u32* words = keys.at(first, pair);
-            bf16 *even_row = room.turned.data() + 2 * pair * BLOCK, *odd_row = even_row + BLOCK;
-            for (i64 r = 0; r < BLOCK; ++r) {
-                even_row[r] = bf16(words[r]);
-                odd_row[r] = bf16(words[r] >> 16);
-            }
-        }
+        unpair(keys, first, room.turned.data(), BLOCK);
         product<true>(room.turned.data(), BLOCK, room.block, 0, width / BLOCK, 0, even / 2, room.dq.data() + begin, stride_dq, H);
     }
     std::vector<float> row(rounded_up(H, 16));

@@ -44,7 +44,8 @@ void add_transposed(const std::vector<bf16>& a, i64 rows, i64 width, Panels& row
     pack_transposed(a.data(), rows, width, room.slopes);
     i64 long_rows = room.slopes.columns;
     room.turned.resize(width * long_rows);
-    unpair(room.slopes, room.turned.data(), long_rows);
+    for (i64 panel = 0; panel < panels_of(long_rows); ++panel)
+        unpair(room.slopes, panel, room.turned.data() + panel * BLOCK, long_rows);
     whole_product<true>(room.turned.data(), long_rows, rows_pairs, sums.data(), width);
 }
 
@@ -130,6 +131,12 @@ void expert_backward(const bf16* x, const bf16* dy, const i64* tokens, const flo
     convert_rows(room.sums_down.data(), wide, d_down, F, D, F);
 }
 
+std::vector<i64> first_rows(const i64* counts, i64 E) {
+    std::vector<i64> first(E + 1, 0);
+    for (i64 e = 0; e < E; ++e) first[e + 1] = first[e] + counts[e];
+    return first;
+}
+
 }  // namespace
 
 extern "C" {
@@ -138,8 +145,7 @@ extern "C" {
 // kept for the way back; y [S, D]. D and F are even.
 void experts(const bf16* x, const i64* tokens, const float* weights, const i64* counts, const bf16* gate, const bf16* up,
              const bf16* down, bf16* gate_up, bf16* y, i64 E, i64 D, i64 F) {
-    std::vector<i64> first(E + 1, 0);
-    for (i64 e = 0; e < E; ++e) first[e + 1] = first[e] + counts[e];
+    const std::vector<i64> first = first_rows(counts, E);
 #pragma omp parallel
     {
         Room room;
@@ -155,8 +161,7 @@ void experts(const bf16* x, const i64* tokens, const float* weights, const i64* 
 void experts_backward(const bf16* x, const bf16* dy, const i64* tokens, const float* weights, const i64* counts,
                       const bf16* gate, const bf16* up, const bf16* down, const bf16* gate_up, bf16* dx, float* d_weights,
                       bf16* d_gate, bf16* d_up, bf16* d_down, i64 E, i64 D, i64 F) {
-    std::vector<i64> first(E + 1, 0);
-    for (i64 e = 0; e < E; ++e) first[e + 1] = first[e] + counts[e];
+    const std::vector<i64> first = first_rows(counts, E);
 #pragma omp parallel
     {
         Room room;

@@ -85,17 +85,16 @@ inline void pack_transposed(const bf16* x, i64 rows, i64 width, Panels& out) {
     }
 }
 
-// What `pack_transposed` packed, as the transposed matrix [width, columns] itself, row by row.
-inline void unpair(Panels& packed, bf16* out, i64 stride) {
-    for (i64 pair = 0; pair < packed.pairs; ++pair)
-        for (i64 panel = 0; panel * BLOCK < packed.columns; ++panel) {
-            const u32* words = packed.at(panel, pair);
-            bf16 *even = out + 2 * pair * stride + panel * BLOCK, *odd = even + stride;
-            for (i64 i = 0; i < BLOCK; ++i) {
-                even[i] = bf16(words[i]);
-                odd[i] = bf16(words[i] >> 16);
-            }
+// A panel of what `pack_transposed` packed, as 64 columns of the transposed matrix [width, *] itself.
+inline void unpair(Panels& packed, i64 panel, bf16* out, i64 stride) {
+    for (i64 pair = 0; pair < packed.pairs; ++pair) {
+        const u32* words = packed.at(panel, pair);
+        bf16 *even = out + 2 * pair * stride, *odd = even + stride;
+        for (i64 i = 0; i < BLOCK; ++i) {
+            even[i] = bf16(words[i]);
+            odd[i] = bf16(words[i] >> 16);
         }
+    }
 }
 
 // columns = the width of x [rows, width], pairs along the rows, filled up with zeros to a multiple of 64 rows.
