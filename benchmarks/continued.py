@@ -9,7 +9,7 @@ trained on; the whole command counts as the budget.
 Two scores, because they differ: of all held-out text, and of the first row of each document alone. A row starts with
 nothing to read, and where a document begins this kind of text is most like others of its kind, so that beginnings fall
 by more. The aim, a fall of 15%, was set from a loop that took another such text, Ethereum's improvement proposals, from
-1.21 to 0.97. How it scored was not said; by what `--text EIPS` gives (a clone's folder; results/continued/eips.json), it
+1.21 to 0.97. How it scored was not said; by what `--text EIPS` gives (a folder; results/continued/eips.json), it
 scored beginnings.
 """
 
