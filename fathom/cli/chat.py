@@ -78,13 +78,16 @@ def _standard_input() -> str:
 
 
 def _open(model: str, options: dict[str, Any]) -> tuple[Conversation, OpenedModel]:
-    from fathom.cli.chat_session import Conversation
-    from fathom.cli.models import open_model
-    from fathom.infer.engine import Engine
-    from fathom.infer.weights import choose_dtype
+    from rich.console import Console
 
-    opened = open_model(model, runs=options["runs"])
-    engine = Engine(opened.decoder, dtype=choose_dtype(options["dtype"]))
+    with Console(stderr=True).status(f"opening {model}"):  # nothing where standard error is no terminal
+        from fathom.cli.chat_session import Conversation
+        from fathom.cli.models import open_model
+        from fathom.infer.engine import Engine
+        from fathom.infer.weights import choose_dtype
+
+        opened = open_model(model, runs=options["runs"])
+        engine = Engine(opened.decoder, dtype=choose_dtype(options["dtype"]))
     return Conversation(opened, engine, system=options["system"], raw=options["raw"]), opened
 
 

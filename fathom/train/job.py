@@ -105,9 +105,10 @@ class Job:
         self.source: Source | None = None
 
     def run(self) -> Outcome:
+        self.folder = RunFolder(self.parallel.first(lambda: find_run(self.request).path))
+        self._check_request()
         self.display.phase("measuring the machine")
         self.speed = measure(self.parallel.device)
-        self.folder = RunFolder(self.parallel.first(lambda: find_run(self.request).path))
         self.resumed = self.folder.exists
         self.ledger = self._open_ledger() if self.parallel.writes else None
         with self.ledger or contextlib.nullcontext():
@@ -126,6 +127,12 @@ class Job:
             seconds=time.monotonic() - self.started,
             resumed=self.resumed,
         )
+
+    def _check_request(self) -> None:
+        """Refuse what is wrong with a path or a recipe before seconds are spent on measuring the machine."""
+        open_sources([path for path in self.request.paths if not path.startswith("hf:")])
+        if self.request.recipe and not self.request.start_from:
+            apply_sets(load_recipe(self.request.recipe), self.request.sets)
 
     def _open_ledger(self) -> Ledger:
         recipe = self.folder.recipe() if self.resumed else self._asked_recipe()

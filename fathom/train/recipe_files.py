@@ -12,6 +12,7 @@ from typing import Any
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from fathom.errors import FathomError
 from fathom.model.config import ModelConfig, RopeScaling
@@ -112,17 +113,23 @@ def _value(text: str) -> object:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first mistake in one sentence, with the full key and what would be right."""
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    key, value = ".".join(path), first["input"]
-    if first["type"] == "extra_forbidden":
+    """Every mistake with its full key and what would be right, a line each."""
+    faults: dict[tuple[Any, ...], str] = {}  # the first of each key: a key of several types has a fault for each
+    for fault in error.errors():
+        faults.setdefault(fault["loc"][:2], _fault(fault))
+    return "\n  and: ".join(faults.values())
+
+
+def _fault(fault: ErrorDetails) -> str:
+    path = [str(part) for part in fault["loc"]]
+    key, value = ".".join(path), fault["input"]
+    if fault["type"] == "extra_forbidden":
         return f"unknown key '{key}'{_suggestion(path)}"
     if not path:  # two keys that do not go together
-        return str(first["ctx"]["error"])
-    if first["type"] == "missing":
+        return str(fault["ctx"]["error"])
+    if fault["type"] == "missing":
         return f"the key '{key}' is missing"
-    wanted = first["msg"][0].lower() + first["msg"][1:]
+    wanted = fault["msg"][0].lower() + fault["msg"][1:]
     return f"{key} = {json.dumps(value, default=str)} cannot be used: {wanted}"
 
 

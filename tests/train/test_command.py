@@ -197,6 +197,16 @@ def test_data_that_is_not_there_is_said(fathom, tmp_path: Path, missing: str) ->
     assert not list((tmp_path / "runs").glob("*/recipe.toml"))
 
 
+@pytest.mark.parametrize(
+    "arguments", [["nowhere"], ["--recipe", "lapdog"], ["--recipe", "laptop", "--set", "train.st=1"]]
+)
+def test_a_mistake_is_said_before_the_machine_is_measured(fathom, text: Path, monkeypatch, arguments) -> None:
+    monkeypatch.setattr("fathom.train.job.measure", lambda device: pytest.fail("the machine was measured first"))
+    code, _, err = fathom("train", *([str(text)] if arguments[0].startswith("-") else []), *arguments)
+    assert code == 2
+    assert arguments[-1].removesuffix("=1") in err
+
+
 def test_no_data_at_all_is_said(fathom) -> None:
     code, _, err = fathom("train", "--recipe", "laptop")
     assert code == 2

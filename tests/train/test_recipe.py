@@ -67,6 +67,13 @@ def test_what_is_written_out_is_complete_and_reads_back_equal(tmp_path: Path, na
             )
 
 
+def test_every_fault_of_a_recipe_is_named() -> None:
+    with pytest.raises(FathomError) as told:
+        load_recipe("laptop", ["train.lerning_rate=1", "train.steps=many", "modle.hidden_size=3"])
+    for key in ("train.lerning_rate", "train.steps", "modle"):
+        assert key in str(told.value)
+
+
 def test_a_missing_recipe_suggests_the_nearest() -> None:
     with pytest.raises(FathomError, match="did you mean 'deepseek-v3'"):
         load_recipe("deepseek-v4x")
