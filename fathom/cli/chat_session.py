@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,7 +110,7 @@ class Conversation:
 
     def ask(
         self, question: str, *, sampling: Sampling, max_new_tokens: int, stop: Sequence[str] = ()
-    ) -> Iterator[tuple[Part, str]]:
+    ) -> Generator[tuple[Part, str]]:
         """Answer piece by piece. Stopping to iterate ends the answer; what came until then stays in the history.
 
         Raises `FathomError` before the first piece where the conversation no longer fits into the context window.

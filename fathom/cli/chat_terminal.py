@@ -92,7 +92,7 @@ class Terminal:
         dimmed = False
         pieces = self.conversation.ask(question, sampling=self.sampling, max_new_tokens=self.max_tokens, stop=self.stop)
         self.interrupts.seen = False
-        with contextlib.closing(pieces):  # type: ignore[type-var]
+        with contextlib.closing(pieces):
             for part, piece in pieces:
                 if (part == "thinking") != dimmed:
                     dimmed = part == "thinking"

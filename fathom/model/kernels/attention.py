@@ -72,12 +72,12 @@ class AttentionFunction(torch.autograd.Function):
         q_packed, k_packed, v_packed, out, log_sum, cos, sin, starts = ctx.saved_tensors
         (B, N, T, H), C = q_packed.shape, v_packed.shape[-1]
         dq, d_out = torch.empty_like(q_packed), d_out.contiguous()
-        dk, dv = (torch.zeros_like(packed, dtype=torch.float32) for packed in (k_packed, v_packed))
+        dk, dv = (torch.empty_like(packed, dtype=torch.float32) for packed in (k_packed, v_packed))
         given = (q_packed, k_packed, v_packed, d_out, out, log_sum, starts)
         if in_one_pass(H, C):
             call("attention_backward", *given, dq, dk, dv, B, N, T, H, C, ctx.scale)
         else:
-            _backward_by_bands(*given, dq, dk, dv, ctx.scale)
+            _backward_by_bands(*given, dq, dk.zero_(), dv.zero_(), ctx.scale)
         rotary, kv_heads = ctx.rotary, ctx.kv_heads
         d_k_rotary = None
         if ctx.shared:
