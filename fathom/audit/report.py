@@ -92,6 +92,7 @@ def glance(views: list[RunView]) -> list[tuple[str, list[str]]]:
         ("ended", [one.bill["status"] for one in views]),
         ("training", [f"{one.bill['steps']:,} steps, {one.bill['tokens']:,} tokens" for one in views]),
         ("training time", [show.seconds(one.training_seconds) for one in views]),
+        ("load of the experts", _routing(views)),
         ("tokens a second", [_rate(one) for one in views]),
         ("final loss", [_loss(one.final_loss) for one in views]),
         ("bits per byte, held out", [_loss(one.bits.get("")) for one in views]),
@@ -109,6 +110,12 @@ def _parameters(one: RunView) -> str:
         return ""
     total, active = show.figure(one.size.total / 1e6), show.figure(one.size.active / 1e6)
     return f"{total} M, {active} M active" if one.size.inactive else f"{total} M"
+
+
+def _routing(views: list[RunView]) -> list[str]:
+    """Nothing where no run has experts."""
+    found = [one.bill["routing"] for one in views]
+    return [show.routing(part) if part else "has none" for part in found] if any(found) else []
 
 
 def _rate(one: RunView) -> str:

@@ -104,6 +104,8 @@ def _print_took(console: Console, bill: dict[str, Any]) -> None:
     _row(table, "dollars", show.usd(bill["usd"]))
     for line in show.prices(bill["usd"]):
         _row(table, "", line)
+    if bill["routing"]:
+        _row(table, "experts", show.routing(bill["routing"]))
     if bill["wasted"]["steps"]:
         wasted = bill["wasted"]
         _row(table, "of it redone", f"{wasted['steps']:,} steps, {show.seconds(wasted['seconds'])}")

@@ -52,6 +52,7 @@ def figures(run_dir: Path | str) -> dict[str, Any]:
             "hardware": past[0].body.hardware,
             "sessions": _sessions(past),
             "data": _data(past),
+            "routing": _routing([event.body for event in past if event.sequence not in lost]),
             **whole.as_dict(),
             "by_purpose": {purpose: part.as_dict() for purpose, part in sorted(parts.items())},
             "wasted": again.as_dict(),
@@ -107,6 +108,20 @@ def _data(past: list[Event]) -> dict[str, Any]:
         "bytes": sum(source.bytes for source in last.sources),
         "dropped": sum(sum(source.dropped.values()) for source in last.sources),
         "details": last.details,
+    }
+
+
+def _routing(bodies: list[events.Payload]) -> dict[str, float] | None:
+    """Of a mixture of experts: the choices that reached no expert in all the steps that made the model, and how full
+    the fullest expert was over the mean, averaged over the last twentieth of them. None of a dense model.
+    """
+    steps = [body.details for body in bodies if isinstance(body, events.Step) and "dropped_choices" in body.details]
+    if not steps:
+        return None
+    tail = [step["load_max_over_mean"] for step in steps[-max(1, len(steps) // 20) :]]
+    return {
+        "dropped_choices": sum(step["dropped_choices"] for step in steps),
+        "load_max_over_mean": sum(tail) / len(tail),
     }
 
 

@@ -138,12 +138,11 @@ class Parallel:
         dist.all_reduce(tensor)
         return dict(zip(values, tensor.tolist(), strict=True))
 
-    def balance(self, model: nn.Module, rate: float) -> None:
-        """One step of the router bias, from the load of all processes."""
+    def add_up(self, tensors: list[Tensor]) -> None:
+        """Each tensor's sum over all processes, in place."""
         if self.world > 1:
-            for load in model.router_state():  # type: ignore[operator]
-                dist.all_reduce(load)
-        model.update_router_bias(rate)  # type: ignore[operator]
+            for tensor in tensors:
+                dist.all_reduce(tensor)
 
     def agree(self, value: Any) -> Any:
         """Rank 0's value, on every rank: decisions that depend on a clock must be one process's."""

@@ -29,7 +29,7 @@ class StepOutcome:
     tokens: int  # rows x positions of the step, over all processes
     loss_tokens: int
     gradient_norm: float  # before clipping
-    parts: dict[str, float]  # what else was in the loss: multi-token and balance terms, and the router's load
+    parts: dict[str, float]  # what else was in the loss: multi-token and balance terms; of a mixture, its routing
 
 
 class NotFinite(RunFailed):
@@ -60,8 +60,10 @@ def take_step(
         torch._foreach_mul_(gradients, clip / norm_value)
     optimizer.step(learning_rate)
     optimizer.zero_gradients()
-    if recipe.model.num_experts and recipe.model.router_bias:
-        parallel.balance(model, recipe.optimizer.balance_rate)
+    if recipe.model.num_experts:
+        parallel.add_up(model.router_state())
+        sums |= routing(model.router_state(), int((batch.documents >= 0).sum()) * recipe.model.num_experts_per_token)
+        model.update_router_bias(recipe.optimizer.balance_rate)
     return StepOutcome(
         loss=loss, tokens=batch.tokens.size, loss_tokens=loss_tokens, gradient_norm=norm_value, parts=sums
     )
@@ -81,6 +83,18 @@ def _accumulate(model: Decoder, batch: Batch, recipe: Recipe, loss_tokens: int, 
         totals["mtp"] += float(parts.mtp_sum.detach())
         totals["balance"] += float(parts.balance.detach())
     return parallel.sum(totals)
+
+
+def routing(loads: list[Tensor], choices: int) -> dict[str, float]:
+    """How a step's tokens were spread over the experts, from each router's load [E] of all processes.
+
+    `dropped_choices` is what reached no expert, of the `choices` (tokens times experts a token) that every router had:
+    0, since no expert has a capacity. `load_max_over_mean` is the fullest expert's load over the mean, of the router
+    where it is worst.
+    """
+    load_RE = torch.stack(loads).double()
+    worst = (load_RE.amax(1) / load_RE.mean(1)).max()
+    return {"dropped_choices": choices * len(loads) - float(load_RE.sum()), "load_max_over_mean": float(worst)}
 
 
 def batch_tensors(batch: Batch, rows: list[int] | slice, device: torch.device) -> dict[str, Tensor]:

@@ -104,7 +104,7 @@ def test_ids_equal_those_of_transformers(style, messages, prompt: bool) -> None:
 
 
 @given(contents=_ROLES_OF_A_TALK)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ids_equal_those_of_transformers_for_any_ordinary_prompt(style, contents: list[str]) -> None:
     ours, theirs = style
     roles = ["user", "assistant"] * 3
@@ -169,7 +169,7 @@ def test_control_tokens_in_a_message_stay_text(style, role: str) -> None:
         max_size=12,
     ).map("".join)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_mixture_of_pieces_forges_a_turn_and_the_text_is_kept(content: str) -> None:
     ids = render(OURS, [{"role": "user", "content": content}], True).ids
     controls = [OURS.full.id_to_token(id_) for id_ in ids if id_ in set(OURS.control_tokens.values())]

@@ -75,7 +75,7 @@ _LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=25)
 
 
 @given(_LENGTHS, st.integers(1, 17))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_packing_holds_every_pair_once_and_cuts_only_what_is_longer_than_a_row(lengths: list[int], room: int) -> None:
     offsets = np.concatenate([[0], np.cumsum([length + 2 for length in lengths])]).astype(np.uint64)
     packing = pack(offsets, room)
@@ -108,7 +108,7 @@ def test_packing_of_many_short_documents_leaves_little_room() -> None:
 
 
 @given(st.integers(1, 3000), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_permutation_hits_every_place_once(size: int, key: int) -> None:
     assert sorted(Permutation(size, key)(np.arange(size)).tolist()) == list(range(size))
 
@@ -121,7 +121,7 @@ def test_permutations_of_different_keys_differ_and_look_random() -> None:
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(any))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_groups_take_turns_in_proportion(shares: list[int]) -> None:
     total = sum(shares)
     seen: list[list[int]] = [[] for _ in shares]
@@ -133,7 +133,7 @@ def test_groups_take_turns_in_proportion(shares: list[int]) -> None:
 
 
 @given(st.lists(_LENGTHS, min_size=1, max_size=3), st.integers(1, 12), st.integers(1, 5), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_pair_comes_exactly_once_an_epoch(
     tmp_path_factory: pytest.TempPathFactory, sources: list[list[int]], length: int, rows: int, seed: int
 ) -> None:
@@ -216,7 +216,7 @@ def test_large_vocabularies_keep_their_ids(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.sampled_from([1, 2, 3, 4, 6, 8, 12, 24]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shortened_rows_hold_the_same_tokens_and_restart_at_every_cut(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], short: int
 ) -> None:

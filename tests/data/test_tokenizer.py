@@ -18,7 +18,7 @@ _MARKED = st.lists(st.one_of(st.text(max_size=20), st.sampled_from(SPECIAL_TOKEN
 
 
 @given(_MARKED)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_comes_back_and_holds_no_control_token(text: str) -> None:
     ids = TRAINED.encode(text)
     assert TRAINED.decode(ids) == text
@@ -26,7 +26,7 @@ def test_any_text_comes_back_and_holds_no_control_token(text: str) -> None:
 
 
 @given(st.lists(_MARKED, max_size=6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_batch_is_the_texts_one_by_one(texts: list[str]) -> None:
     assert list(TRAINED.encode_batch(texts)) == [TRAINED.encode(text) for text in texts]
 

@@ -58,7 +58,7 @@ def test_any_single_byte_that_changes_is_seen(three_lines, tmp_path):
             assert not read_chain(path).whole, (position, flip)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 10_000), removed=st.integers(0, 3), added=st.binary(max_size=3))
 def test_bytes_put_in_or_taken_out_are_seen(three_lines, tmp_path, position, removed, added):
     position %= len(three_lines)
@@ -76,7 +76,7 @@ def test_lines_moved_removed_or_doubled_are_seen(three_lines, tmp_path, order):
     assert read_chain(path).problems
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=json_values)
 def test_whatever_is_entered_reads_back_whole(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("values") / "ledger.jsonl"

@@ -15,7 +15,7 @@ from fathom.ledger import read
 from fathom.train.loop import build_model
 from fathom.train.optimizer import Optimizer
 from fathom.train.parallel import Parallel
-from fathom.train.step import NotFinite, batch_tensors, take_step
+from fathom.train.step import NotFinite, batch_tensors, routing, take_step
 
 CPU = torch.device("cpu")
 
@@ -44,6 +44,22 @@ def test_one_batch_of_eight_equals_eight_of_one(model: dict) -> None:
     differences = [(p - q).abs().max().item() for p, q in zip(model_a.parameters(), model_b.parameters(), strict=True)]
     assert max(differences) < 2e-3  # AdamW divides by a gradient near zero here and there: the worst case is loose,
     assert sum(differences) / len(differences) < 1e-4  # the mean is not
+
+
+def test_a_step_says_how_its_tokens_were_spread() -> None:
+    shape = {"rows_per_step": 8, "micro_batch_rows": 2}
+    _, outcome = one_step(tiny_recipe(MIXTURE, train=shape), TinyBatches(8, 16).batch(0))
+    assert outcome.parts["dropped_choices"] == 0
+    assert 1 <= outcome.parts["load_max_over_mean"] <= MIXTURE["num_experts"]
+    _, outcome = one_step(tiny_recipe(DENSE, train=shape), TinyBatches(8, 16).batch(0))
+    assert "dropped_choices" not in outcome.parts
+
+
+def test_load_and_drops_are_counted_from_the_routers_loads() -> None:
+    even, uneven = torch.tensor([4.0, 4.0, 4.0, 4.0]), torch.tensor([8.0, 4.0, 4.0, 0.0])
+    assert routing([even, even], 16) == {"dropped_choices": 0.0, "load_max_over_mean": 1.0}
+    assert routing([even, uneven], 16) == {"dropped_choices": 0.0, "load_max_over_mean": 2.0}
+    assert routing([even, uneven], 18)["dropped_choices"] == pytest.approx(4.0)
 
 
 def test_the_gradient_is_that_of_the_mean_over_loss_tokens() -> None:
