@@ -35,7 +35,7 @@ OPTIONS = {
 @click.option("--optimizer", help="adamw, muon or sgd: what the memory must hold.")
 @click.option("--context", type=float, help="Positions in the cache when serving.")
 @click.option("--load", type=float, help="Tokens a second that the service must decode.")
-@click.option("--date", help="Prices of that day, as 2024-12-27; left out, the newest on file.")
+@click.option("--date", help="Prices of that day, as 2024-12-27; left out, those around the newest on file.")
 @click.option("--chart", type=click.Path(path_type=Path), help="Also draw it: a .svg, .png or .pdf file.")
 @click.option("--list", "listing", is_flag=True, help="The models and accelerators that are known by name.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")

@@ -65,7 +65,9 @@ def _check_names(table: Mapping[str, Any], where: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,63}", str(table["id"])):
         raise FathomError(f"{where}id = {table['id']!r} may hold small letters, digits, dots and hyphens only")
     if not re.fullmatch(r"(19|20)\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", str(table["date"])):
-        raise FathomError(f'{where}date = {table["date"]!s} must be a year, year-month or day such as "2024-12-27"')
+        raise FathomError(
+            f'{where}date = {table["date"]!s} must be a year, year-month or day of 1900 to 2099, such as "2024-12-27"'
+        )
 
 
 def _model(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:

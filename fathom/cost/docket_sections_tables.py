@@ -33,7 +33,8 @@ def follows_rows(trial: Trial) -> Iterator[Row]:
         if trial.capacity.usd_a_device is not None:
             yield "dollars a device, all in", usd(trial.capacity.usd_a_device), "investment / devices"
     for title, value, unit, says in trial.results:
-        yield title, _with_unit(value, unit), says or "from the stated figures"
+        shown = "cannot be told" if value is None else _with_unit(value, unit)
+        yield title, shown, says or "from the stated figures"
 
 
 def _threshold_rows(trial: Trial) -> Iterator[Row]:
@@ -79,7 +80,7 @@ def _price_rows(trial: Trial) -> Iterator[Row]:
         yield (
             f"price of the hours at the rents of {money.elsewhere_of}, whose 16-bit peak is the same",
             dollars(money.elsewhere),
-            "those above are the claimant's own",
+            "those above are what makers of models stated",
         )
     if money.implied_rent is not None:
         yield "rent that the stated price implies", f"{usd(money.implied_rent)} an hour", money.rent.whose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -88,10 +89,11 @@ def _section_markdown(section: Section) -> Iterator[str]:
 
 
 def _escape(text: str) -> str:
-    """Signs that Markdown would read as marks."""
-    for sign in "\\`*_[]<>|$":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("\n", " ")
+    """Signs that Markdown would read as marks; what stands between backticks is code there as here."""
+    parts = re.split(r"(`[^`\n|]+`)", text)
+    return "".join(
+        part if number % 2 else re.sub(r"([\\`*_\[\]<>|$])", r"\\\1", part) for number, part in enumerate(parts)
+    ).replace("\n", " ")
 
 
 def list_text(rows: Sequence[Row], width: int) -> str:

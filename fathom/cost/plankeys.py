@@ -37,8 +37,8 @@ LEAST = {
     "context": (8, "write thousands out: 4096, not 4"),
 }
 MOST = {
-    "total_parameters": 1e14, "active_parameters": 1e14, "tokens": 1e16, "sequence_length": 1e8, "count": 1e8,
-    "layers": 2000, "hidden_size": 3e5,
+    "total_parameters": 1e14, "active_parameters": 1e14, "tokens": 1e16, "sequence_length": 1e8, "count": 1e7,
+    "layers": 2000, "hidden_size": 3e5, "devices": 1e7, "tokens_per_second": 1e10,
 }  # fmt: skip
 WHOLE = {
     "layers", "hidden_size", "sequence_length", "count", "devices", "context", "prompt_tokens", "output_tokens",

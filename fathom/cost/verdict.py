@@ -7,7 +7,7 @@ other. The worst finding decides. A critic's claim is tried by the same rules as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from fathom.cost.omissions import OmissionLedger, ledger
 from fathom.cost.parameters import parameters
 from fathom.cost.questions import OTHER_MODEL, question_tokens
 from fathom.cost.regulators import Compute, architecture_way
-from fathom.cost.verdict_checks import Finding, findings, values_for
+from fathom.cost.verdict_checks import Finding, describe, findings, values_for
 from fathom.cost.verdict_expect import Expectation, Priced, expectation, priced
 from fathom.cost.verdict_fleet import Capacity, CounterClaim, capacity, counter_claim
 from fathom.cost.verdict_physics import (
@@ -59,7 +59,7 @@ class Trial:
     counter: CounterClaim | None
     capacity: Capacity | None
     omissions: OmissionLedger
-    results: tuple[tuple[str, float, str, str], ...]  # title, value, unit, what it says
+    results: tuple[tuple[str, float | None, str, str], ...]  # title, value where its figures are given, unit, words
 
 
 def try_claim(claim: Claim) -> Trial:
@@ -160,8 +160,12 @@ def _question_clock(claim: Claim, found: Physics) -> None:
         )
 
 
-def _results(claim: Claim, values: dict[str, float]) -> list[tuple[str, float, str, str]]:
-    return [(r.title, expression.evaluate(r.expression, values), r.unit, r.says) for r in claim.results]
+def _results(claim: Claim, values: dict[str, float]) -> Iterator[tuple[str, float | None, str, str]]:
+    for row in claim.results:
+        if lacking := [name for name in expression.names(row.expression) if name not in values]:
+            yield row.title, None, row.unit, f"it is not said {describe(lacking)}"
+        else:
+            yield row.title, expression.evaluate(row.expression, values), row.unit, row.says
 
 
 def active_parameters(claim: Claim) -> float | None:

@@ -78,7 +78,7 @@ class Priced:
     market: Interval | None
     implied_rent: float | None
     rent: Price
-    elsewhere: Interval | None = None  # where all those rents are the claimant's own: the hours on `elsewhere_of`
+    elsewhere: Interval | None = None  # where only makers of models stated those rents: the hours on `elsewhere_of`
     elsewhere_of: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def priced(claim: Claim, found: Physics | None) -> Priced | None:
     rent = rent_of(claim, accelerator(claim.text("accelerator")))
     market = rent.usd_per_hour * hours if hours is not None and "price" not in how else None
     usd = cost if cost is not None else (market.median if market else None)
-    other = _rented_by_others(claim, accelerator(claim.text("accelerator")), rent) if market else None
+    other = _rented_from_clouds(claim, accelerator(claim.text("accelerator")), rent) if market else None
     if usd is None:
         return None
     return Priced(
@@ -198,15 +198,15 @@ def priced(claim: Claim, found: Physics | None) -> Priced | None:
     )
 
 
-def _rented_by_others(claim: Claim, device: Accelerator, rent: Price) -> Accelerator | None:
-    """Where every rent of `device` on file is the claimant's own: one of the same peak that others have rented."""
-    if not all(row.provider and row.provider in claim.made_by for row in rent.entries):
+def _rented_from_clouds(claim: Claim, device: Accelerator, rent: Price) -> Accelerator | None:
+    """Where every rent of `device` on file is a model maker's word: one of the same peak that clouds rent out."""
+    if not all(row.kind == "stated" for row in rent.entries):
         return None
     alike = (
         one for one in accelerators().values()
         if one.name != device.name and one.vendor == device.vendor and one.peak_flops() == device.peak_flops()
     )  # fmt: skip
-    return next((one for one in alike if not rent_of(claim, one).stands_in), None)
+    return next((one for one in alike if any(row.kind != "stated" for row in rent_of(claim, one).entries)), None)
 
 
 def rent_of(claim: Claim, device: Accelerator) -> Price:

@@ -118,7 +118,7 @@ def _of_check(claim: Claim, finding: Finding) -> Reason | None:
     if finding.if_not is None:
         return None
     if finding.outcome == "cannot be told":
-        text = f"{check.title}: cannot be told, for want of {describe(finding.missing)}."
+        text = f"{check.title}: cannot be told, since it is not said {describe(finding.missing)}."
         return Reason(verdict=Verdict.CANNOT_BE_TOLD, text=text)
     sides = _sides(claim, finding)
     if finding.outcome == "holds":
