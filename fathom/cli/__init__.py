@@ -83,9 +83,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            _fail(f"the disk is full: could not write {error.filename or 'a file'}; what was already saved is kept", 1)
+        if error.filename is None:  # no file that a user named: a fault of ours, to be seen whole
             raise
-        _fail(f"the disk is full: could not write {error.filename or 'a file'}; what was already saved is kept", 1)
+        _fail(f"{error.filename}: {error.strerror}", 1)
     sys.exit(0)
 
 

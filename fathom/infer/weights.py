@@ -57,7 +57,7 @@ class InferenceDecoder(Decoder):
 
     def hold(self, dtype: torch.dtype) -> None:
         """Replace the projections and experts by ones that hold their weights in `dtype`."""
-        self.held_head = Held(self.output_weight(), None, dtype)
+        self.held_head = Held(super().output_weight(), None, dtype)
         self.head = None
         if self.held_head.packed is None:
             self.embedding.weight = _frozen(self.embedding.weight.to(dtype))
@@ -67,6 +67,9 @@ class InferenceDecoder(Decoder):
                     setattr(parent, name, Held(child.weight, child.bias, dtype))
                 elif isinstance(child, Experts):
                     setattr(parent, name, HeldExperts(child, dtype))
+
+    def output_weight(self) -> Tensor:
+        return self.held_head.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., D], in their dtype."""

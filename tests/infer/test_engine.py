@@ -70,6 +70,17 @@ def test_held_weights_give_the_logits_of_fp32_within_bf16(kind: str) -> None:
     assert got.dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_held_weights_give_the_losses_of_fp32_within_bf16(kind: str) -> None:
+    decoder = random_decoder(kind)
+    held = Engine(decoder, dtype=torch.bfloat16).decoder
+    generator = torch.Generator().manual_seed(0)
+    tokens_BT, targets_BT = (torch.randint(0, 97, (2, 30), generator=generator) for _ in range(2))
+    expected, got = (model.token_losses(tokens_BT, targets_BT) for model in (decoder, held))
+    assert (got - expected).abs().median() < 0.05  # a router near a tie may send single tokens elsewhere
+    assert got.mean() == pytest.approx(expected.mean().item(), rel=0.02)
+
+
 def test_experts_held_for_inference_compute_what_the_model_does() -> None:
     decoder = random_decoder("latent-experts")
     held = Engine(decoder, dtype=torch.float64).decoder  # not fp32, so that the copy's own code runs
