@@ -132,7 +132,7 @@ class Job:
         """Refuse what is wrong with a path or a recipe before seconds are spent on measuring the machine."""
         open_sources([path for path in self.request.paths if not path.startswith("hf:")])
         if self.request.recipe and not self.request.start_from:
-            apply_sets(load_recipe(self.request.recipe), self.request.sets)
+            load_recipe(self.request.recipe, self.request.sets)
 
     def _open_ledger(self) -> Ledger:
         recipe = self.folder.recipe() if self.resumed else self._asked_recipe()
@@ -174,7 +174,7 @@ class Job:
         if self.request.start_from:
             recipe = dial.continue_from(self._open_source().decoder.config, self.request.recipe)
         elif self.request.recipe:
-            recipe = load_recipe(self.request.recipe)
+            recipe = load_recipe(self.request.recipe, self.request.sets)
             if self.request.budget:  # asked for beside a recipe, it decides how long
                 recipe = recipe.with_changes(train={"steps": 0})
         else:

@@ -39,9 +39,10 @@ def load_recipe(name_or_file: str | Path, sets: Iterable[str] = ()) -> Recipe:
     path = _find(str(name_or_file))
     table = _read_toml(path)
     table.setdefault("name", path.stem)
-    for assignment in sets:
+    changed = list(sets)
+    for assignment in changed:  # before a model's other sizes are told from those given
         _assign(table, assignment)
-    return recipe_from_table(table, where=path.name)
+    return recipe_from_table(table, where=f"{path.name} with --set" if changed else path.name)
 
 
 def recipe_from_table(table: dict[str, Any], *, where: str) -> Recipe:

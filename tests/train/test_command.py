@@ -207,6 +207,14 @@ def test_a_mistake_is_said_before_the_machine_is_measured(fathom, text: Path, mo
     assert arguments[-1].removesuffix("=1") in err
 
 
+def test_a_workspace_that_is_a_file_is_said(fathom, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = fathom(*train_arguments(text, "--runs", str(tmp_path / "file")))
+    assert code == 1
+    assert f"{tmp_path / 'file'}" in err
+    assert "Traceback" not in err
+
+
 def test_no_data_at_all_is_said(fathom) -> None:
     code, _, err = fathom("train", "--recipe", "laptop")
     assert code == 2

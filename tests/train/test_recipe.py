@@ -67,6 +67,12 @@ def test_what_is_written_out_is_complete_and_reads_back_equal(tmp_path: Path, na
             )
 
 
+def test_sizes_that_were_not_given_follow_those_that_are_set() -> None:
+    plain, wider = load_recipe("laptop-llama").model, load_recipe("laptop-llama", ["model.num_heads=8"]).model
+    assert wider.num_heads * wider.head_dim == plain.num_heads * plain.head_dim == plain.hidden_size
+    assert load_recipe("laptop-llama", ["model.num_heads=2"]).model.num_heads == 2
+
+
 def test_every_fault_of_a_recipe_is_named() -> None:
     with pytest.raises(FathomError) as told:
         load_recipe("laptop", ["train.lerning_rate=1", "train.steps=many", "modle.hidden_size=3"])
