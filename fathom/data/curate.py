@@ -17,7 +17,7 @@ import numpy as np
 
 from fathom.errors import MissingExtra
 
-CURATION_VERSION = 1  # part of the cache key: change it with any rule
+CURATION_VERSION = 2  # part of the cache key: change it with any rule
 SWITCH_OFF_SHARE = 0.5  # of a source; a rule that drops more is wrong about that source
 _ROUNDS = 4  # one repair can lay bare what another mends; two rounds nearly always suffice
 MIN_WORDS_JUDGED = 50  # Gopher's shortest document; shorter ones say too little to be judged by shares
@@ -35,7 +35,10 @@ _WORD = re.compile(r"\w+")
 _NOT_LETTERS = re.compile(r"[\W_]+")
 
 # reasons, in the order in which they are tried; a document is counted under the first that holds
-RULES = ("empty", "undecodable", "no_letters", "long_words", "repeated_lines", "repeated_words", "placeholder")
+RULES = (
+    "empty", "undecodable", "no_letters", "long_words", "repeated_lines", "repeated_words", "placeholder",
+    "no_language",
+)  # fmt: skip
 _CODE_RULES = frozenset({"empty", "undecodable", "repeated_lines"})
 _NEVER_OFF = frozenset({"empty", "undecodable"})
 
@@ -166,6 +169,35 @@ def _placeholder(text: str) -> bool:
     return "lorem ipsum" in text[:2000].lower()
 
 
+# The words that hold sentences together, of languages in Latin letters: of any of them a tenth to a half of prose.
+_WORDS_OF_LANGUAGES = """
+the of and to in is that it for was with as on are this be by not or from at have an they which you but his her
+der die das und ist den von zu mit sich auf des nicht ein eine dem im auch es an werden aus er hat dass sie nach
+le la les des et est une dans que pour qui pas sur au plus par il ce elle avec ne sont ou se du en
+el los las del y un una por con no para es lo como su al entre pero sus
+di che il per non sono della con si da come dei nel anche alla gli ha più
+do da em um uma para não os as dos com se na no mais foi ao pelo
+de het een van dat niet op te zijn voor met aan er maar om hij ook
+och att det som en på är av för den till inte med har om ett og er til ikke av at jeg han
+nie się jest na z do w to że jak przez od po ale se je že v s ve jako byl aby si ako sa
+ve bir bu da de için ile olarak ne var daha yang dan di ini itu dengan untuk dari pada tidak dalam
+az és hogy nem egy van ez is meg csak ja on ei että se oli mutta kun tai că și este nu care din pentru la
+không các và là của có được cho trong một na wa ya ni kwa za katika
+"""
+_FUNCTION_WORDS = frozenset(word for word in _WORDS_OF_LANGUAGES.split() if len(word) > 1)
+
+
+def _no_language(text: str) -> bool:
+    """Of prose in Latin letters fewer than one word in fifty holds sentences together (Gopher: two of eight English
+    ones in a document): lists, logs, dumps, in no language that is known here.
+    """
+    sample = text[:20_000]
+    words = words_of(sample)
+    if len(words) < MIN_WORDS_JUDGED or sum(word[0] < "ɐ" for word in words) < 0.9 * len(words):
+        return False
+    return 50 * sum(word in _FUNCTION_WORDS for word in words) < len(words)
+
+
 _CHECKS = {
     "empty": lambda text: False,
     "undecodable": _undecodable,
@@ -174,6 +206,7 @@ _CHECKS = {
     "repeated_lines": _repeated_lines,
     "repeated_words": _repeated_words,
     "placeholder": _placeholder,
+    "no_language": _no_language,
 }
 
 

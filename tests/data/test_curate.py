@@ -57,6 +57,7 @@ BAD = {
     "repeated_lines": "\n".join(["click here to subscribe to our newsletter"] * 20 + ["once"]),
     "repeated_words": "buy now " * 100,
     "placeholder": "Lorem ipsum dolor sit amet",
+    "no_language": "\n".join(f"lot {n} crate bolt-{n * 7} weight {n * 13} kg" for n in range(40)),
 }
 
 
@@ -76,6 +77,23 @@ def test_ordinary_texts_pass() -> None:
     ]
     assert [judge(text, code=False) for text in good] == [None] * len(good)
     assert judge("}{;:/+" * 100, code=True) is None
+
+
+PROSE = {
+    "English": "It was the best of times, it was the worst of times, it was the age of wisdom. ",
+    "German": "Als Gregor Samsa eines Morgens aus unruhigen Träumen erwachte, fand er sich in seinem Bett verwandelt. ",
+    "French": "Longtemps, je me suis couché de bonne heure. Parfois, mes yeux se fermaient si vite. ",
+    "Spanish": "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, vivía un hidalgo. ",
+    "Polish": "Litwo, ojczyzno moja, ty jesteś jak zdrowie; ile cię trzeba cenić, ten się tylko dowie. ",
+    "Finnish": "Minun on mieleni, että se oli niin, mutta kun en tiedä, ei se ole varma. ",
+    "Russian": "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. ",
+    "Greek": "Η ζωή είναι ωραία και ο ήλιος λάμπει πάνω από τη θάλασσα κάθε πρωί του καλοκαιριού. ",
+}
+
+
+@pytest.mark.parametrize("language", PROSE)
+def test_prose_of_any_language_is_kept(language: str) -> None:
+    assert "no_language" not in str(judge(" ".join(f"{n}. {PROSE[language]}" for n in range(8)), code=False))
 
 
 def test_a_rule_that_would_drop_most_of_a_source_is_switched_off() -> None:
