@@ -73,7 +73,7 @@ class TrainDisplay(Display):
             f"{now.tokens_per_second:,.0f} tokens/s",
             f"{share:.0%} of peak",
             show.joules(now.joules.model_dump()),
-            show.usd(dollars(self.billed, now.seconds)),
+            show.usd(dollars(self.billed, now.billed_seconds)),
             f"{show.seconds(now.seconds_left)} left",
         ]
         return " · ".join(parts)

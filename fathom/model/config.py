@@ -12,6 +12,8 @@ from typing import Literal
 
 from fathom.errors import FathomError
 
+MOST_LAYERS = 4096  # of a believable model; the deepest published decoders have about 130
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
@@ -88,6 +90,7 @@ class ModelConfig:
                 f"a multiple of num_heads = {self.num_heads}",
             )
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_heads)
+        _require(self.num_layers <= MOST_LAYERS, "num_layers", self.num_layers, f"at most {MOST_LAYERS}")
         self._check()
 
     def _check(self) -> None:

@@ -54,6 +54,7 @@ class Progress:
     seconds: float  # of training so far in this session
     seconds_left: float
     joules: Any  # ledger Joules of this session so far, or None
+    billed_seconds: float  # of this session so far, with what came before training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +207,7 @@ class Session:
             seconds=self.pace.elapsed,
             seconds_left=self.pace.seconds_left(self.plan, self.step),
             joules=self.ledger.meter.read() if self.ledger else None,
+            billed_seconds=self.ledger.meter.seconds if self.ledger else 0.0,
         )
 
     def _note_plan(self) -> None:

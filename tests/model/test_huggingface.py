@@ -254,6 +254,11 @@ def test_header_longer_than_the_file_is_refused(folder, header):
     assert "header claims" in refused(folder)
 
 
+def test_a_depth_that_no_model_has_is_refused_before_it_is_built():
+    with pytest.raises(FathomError, match="num_layers = 1000000000"):
+        config_from_hf({"model_type": "llama", **TINY, "num_hidden_layers": 10**9})
+
+
 @pytest.mark.parametrize(
     "entry",
     [

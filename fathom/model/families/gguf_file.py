@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from fathom.errors import FathomError
-from fathom.model.config import ModelConfig, RopeScaling
+from fathom.model.config import MOST_LAYERS, ModelConfig, RopeScaling
 from fathom.model.decoder import Decoder
 from fathom.model.families.gguf_header import GgufHeader, TensorRecord, read_header
 
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
-_MAX_LAYERS = 4096  # of a believable file; the deepest published decoders have about 130
 _TOP = {"token_embd": "embedding", "output_norm": "norm", "output": "head"}
 _LAYER = {
     "attn_norm": "attention_norm", "attn_q": "attention.q_proj", "attn_k": "attention.k_proj",
@@ -63,7 +62,7 @@ def config_from_gguf(header: GgufHeader) -> ModelConfig:
     return ModelConfig(
         vocab_size=_record(header, "token_embd.weight").shape[0],
         hidden_size=hidden_size,
-        num_layers=keys.count("block_count", _MAX_LAYERS),
+        num_layers=keys.count("block_count", MOST_LAYERS),
         num_heads=num_heads,
         num_kv_heads=keys.count("attention.head_count_kv", 65_536, num_heads),
         head_dim=keys.count("attention.key_length", 65_536, hidden_size // num_heads),
