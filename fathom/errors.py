@@ -24,6 +24,6 @@ class MissingExtra(FathomError):
 
     def __init__(self, package: str, extra: str = "train") -> None:
         super().__init__(
-            f"this needs the package '{package}', which is not installed; add it with: pip install 'fathom-lm[{extra}]' "
-            f"(in a clone: pip install '.[{extra}]')"
+            f"this needs the package '{package}', which is not installed; add it with: "
+            f"pip install 'fathom-lm[{extra}]' (in a clone: pip install '.[{extra}]')"
         )
