@@ -84,11 +84,14 @@ def _step(body: events.Payload) -> int:
 
 
 def by_purpose(past: list[Event], status: Status) -> dict[str, Totals]:
-    """What the run took, by purpose. Wasted steps and an unfinished run count as failed; the sums are the whole."""
+    """What the run took, by purpose. Wasted steps, starting again and an unfinished run count as failed; the sums are
+    the whole.
+    """
     lost = wasted(past)
     totals: dict[str, Totals] = {}
     for event in past:
-        failed = event.sequence in lost or (status in UNFINISHED and event.body.purpose == "final")
+        again = event.sequence in lost or isinstance(event.body, events.Resume)
+        failed = again or (status in UNFINISHED and event.body.purpose == "final")
         purpose = "failed" if failed else event.body.purpose
         totals.setdefault(purpose, Totals()).add(event.body)
     return totals

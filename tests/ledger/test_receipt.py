@@ -49,6 +49,9 @@ def test_steps_taken_again_after_a_kill_count_apart_and_as_failed(tmp_path):
     assert bill["by_purpose"]["final"]["steps"] == 12
     assert bill["steps"] == taken + 4
     assert [session["ended"] for session in bill["sessions"]] == ["killed", "completed"]
+    again = sum(event.body.elapsed_seconds for event in read(run) if event.body.kind == "resume")
+    assert again > 0
+    assert bill["by_purpose"]["failed"]["seconds"] == pytest.approx(bill["wasted"]["seconds"] + again)
 
 
 def test_steps_undone_by_a_rollback_are_wasted_too(tmp_path):
