@@ -206,7 +206,9 @@ def _rented_from_clouds(claim: Claim, device: Accelerator, rent: Price) -> Accel
         one for one in accelerators().values()
         if one.name != device.name and one.vendor == device.vendor and one.peak_flops() == device.peak_flops()
     )  # fmt: skip
-    return next((one for one in alike if any(row.kind != "stated" for row in rent_of(claim, one).entries)), None)
+    rents = ((one, rent_of(claim, one)) for one in alike)
+    of_clouds = (one for one, own in rents if not own.stands_in and any(row.kind != "stated" for row in own.entries))
+    return next(of_clouds, None)
 
 
 def rent_of(claim: Claim, device: Accelerator) -> Price:

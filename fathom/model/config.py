@@ -90,12 +90,12 @@ class ModelConfig:
                 f"a multiple of num_heads = {self.num_heads}",
             )
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_heads)
-        _require(self.num_layers <= MOST_LAYERS, "num_layers", self.num_layers, f"at most {MOST_LAYERS}")
         self._check()
 
     def _check(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "max_position_embeddings"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+        _require(self.num_layers <= MOST_LAYERS, "num_layers", self.num_layers, f"at most {MOST_LAYERS}")
         if self.attention == "grouped":
             _require(
                 self.num_heads % self.num_kv_heads == 0,

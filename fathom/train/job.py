@@ -105,8 +105,7 @@ class Job:
         self.source: Source | None = None
 
     def run(self) -> Outcome:
-        self.folder = RunFolder(self.parallel.first(lambda: find_run(self.request).path))
-        self._check_request()
+        self.folder = RunFolder(self.parallel.first(self._find))
         self.display.phase("measuring the machine")
         self.speed = measure(self.parallel.device)
         self.resumed = self.folder.exists
@@ -128,11 +127,13 @@ class Job:
             resumed=self.resumed,
         )
 
-    def _check_request(self) -> None:
-        """Refuse what is wrong with a path or a recipe before seconds are spent on measuring the machine."""
+    def _find(self) -> Path:
+        """Where to work. What is wrong with a name, a path or a recipe is said before the machine is measured."""
+        path = find_run(self.request).path
         open_sources([path for path in self.request.paths if not path.startswith("hf:")])
         if self.request.recipe and not self.request.start_from:
             load_recipe(self.request.recipe, self.request.sets)
+        return path
 
     def _open_ledger(self) -> Ledger:
         recipe = self.folder.recipe() if self.resumed else self._asked_recipe()

@@ -61,8 +61,9 @@ def take_step(
     optimizer.step(learning_rate)
     optimizer.zero_gradients()
     if recipe.model.num_experts:
-        parallel.add_up(model.router_state())
-        sums |= routing(model.router_state(), int((batch.documents >= 0).sum()) * recipe.model.num_experts_per_token)
+        loads = model.router_state()
+        parallel.add_up(loads)
+        sums |= routing(loads, int((batch.documents >= 0).sum()) * recipe.model.num_experts_per_token)
         model.update_router_bias(recipe.optimizer.balance_rate)
     return StepOutcome(
         loss=loss, tokens=batch.tokens.size, loss_tokens=loss_tokens, gradient_norm=norm_value, parts=sums

@@ -219,6 +219,8 @@ BAD = [
     (changed(V3, "model", name="deepseek-v33"), r"'deepseek-v33' is not on file; the nearest names are deepseek-v3"),
     (changed(V3, "training", tokens=14.8), r"tokens = 14.8 is questioned.*write trillions out"),
     (changed(V3, "training", tokens=14.8e21), r"tokens = 1.48e\+22 is questioned"),
+    (changed(V3, "cluster", count=2e7), r"count = 2e\+07 is questioned"),
+    ({**V3, "serving": {"tokens_per_second": 1e30}}, r"tokens_per_second = 1e\+30 is questioned"),
     (changed(V3, "training", tokens=-1e12), r"tokens = -1e\+12 cannot be"),
     (changed(V3, "training", tokens=float("nan")), r"tokens = nan is not a finite number"),
     (changed(V3, "training", tokens=float("inf")), r"tokens = inf is not a finite number"),

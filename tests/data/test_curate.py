@@ -80,7 +80,7 @@ def test_ordinary_texts_pass() -> None:
 
 
 PROSE = {
-    "English": "It was the best of times, it was the worst of times, it was the age of wisdom. ",
+    "English": "Call me Ishmael. Some years ago, having little money in my purse, I thought I would sail about. ",
     "German": "Als Gregor Samsa eines Morgens aus unruhigen Träumen erwachte, fand er sich in seinem Bett verwandelt. ",
     "French": "Longtemps, je me suis couché de bonne heure. Parfois, mes yeux se fermaient si vite. ",
     "Spanish": "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, vivía un hidalgo. ",
@@ -93,7 +93,7 @@ PROSE = {
 
 @pytest.mark.parametrize("language", PROSE)
 def test_prose_of_any_language_is_kept(language: str) -> None:
-    assert "no_language" not in str(judge(" ".join(f"{n}. {PROSE[language]}" for n in range(8)), code=False))
+    assert judge(" ".join(f"{n}. {PROSE[language]}" for n in range(5)), code=False) is None
 
 
 def test_a_rule_that_would_drop_most_of_a_source_is_switched_off() -> None:
